@@ -1,1 +1,3 @@
 //! Offshoot.
+
+pub mod proto;
