@@ -1,3 +1,11 @@
-//! Offshoot.
+//! Offshoot: a CSI driver whose volumes can be copied, rewound and refreshed in seconds.
+//!
+//! `ARCHITECTURE.md` at the top of the repository is the map. In reading order:
+
+pub mod volume;
+
+pub mod host;
+
+pub mod backend;
 
 pub mod proto;
