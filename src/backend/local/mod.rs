@@ -1,0 +1,1 @@
+//! Volumes as files on the node's own disks.

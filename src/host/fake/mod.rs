@@ -1,0 +1,1 @@
+//! A machine in memory that behaves like the real one.
