@@ -6,6 +6,8 @@ pub mod volume;
 
 pub mod host;
 
+pub mod store;
+
 pub mod backend;
 
 pub mod proto;

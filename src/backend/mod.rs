@@ -27,6 +27,8 @@ pub struct PoolInfo {
     pub path: String,
     /// The filesystem or service behind it.
     pub filesystem: String,
+    /// Whether its volumes can be reached from this node only.
+    pub node_local: bool,
     /// Whether copies share their bytes. Where not, they are made by copying, and every surface says so.
     pub shares_copies: bool,
     /// Whether it can answer which blocks changed.
@@ -216,6 +218,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How the volume is reachable on this machine now, without changing anything.
     async fn attached(&self, volume: &Volume) -> Result<Vec<Attachment>>;
+
+    /// Every mount of this machine that shows a volume of this pool: its filesystem, its bound device node, its bound
+    /// directory. Asked once at start, so that a restart knows what is in use.
+    async fn mounted(&self) -> Result<Vec<(crate::volume::VolumeId, crate::host::MountEntry)>>;
 
     /// Takes the volume off this machine. Fails with [`crate::volume::Kind::Precondition`] while anything holds it.
     async fn detach(&self, volume: &Volume) -> Result<()>;

@@ -120,6 +120,8 @@ pub struct LoopDevice {
     pub path: PathBuf,
     /// Its device number, as in [`FileMeta::rdev`].
     pub rdev: u64,
+    /// The backing file as the kernel names it now. For people and for listing only: identity is device and inode.
+    pub file: PathBuf,
     /// Whether it refuses writes.
     pub read_only: bool,
     /// Whether it bypasses the page cache.

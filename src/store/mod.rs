@@ -20,8 +20,6 @@ mod disk;
 mod load;
 mod write;
 
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
