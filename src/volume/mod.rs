@@ -11,6 +11,10 @@ pub mod size;
 pub mod record;
 pub mod spec;
 
+pub mod mkfs_options;
+pub mod params;
+pub mod quantity;
+
 pub use error::{Error, Kind, Result};
 pub use id::{GroupId, ObjectId, PoolId, SnapshotId, VolumeId};
 pub use record::{Group, Phase, Published, Snapshot, Source, Volume};
