@@ -11,3 +11,9 @@ pub mod store;
 pub mod backend;
 
 pub mod proto;
+
+pub mod metrics;
+
+pub mod admin;
+
+pub mod csi;
