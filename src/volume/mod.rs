@@ -11,7 +11,10 @@ pub mod size;
 pub mod record;
 pub mod spec;
 
+pub mod capacity;
 pub mod mkfs_options;
+pub mod names;
+pub mod page;
 pub mod params;
 pub mod quantity;
 
