@@ -10,6 +10,8 @@ pub mod store;
 
 pub mod backend;
 
+pub mod service;
+
 pub mod proto;
 
 pub mod metrics;

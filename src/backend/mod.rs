@@ -163,11 +163,54 @@ pub struct Known<'a> {
     pub snapshots: &'a (dyn Fn(crate::volume::SnapshotId) -> bool + Sync),
 }
 
+/// A pool as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolSpec {
+    /// Its name on this machine.
+    pub name: String,
+    /// Where it lies.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Further settings, by key; each backend says which it knows.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub parameters: std::collections::BTreeMap<String, String>,
+}
+
+/// Where a pool lies.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Place {
+    /// A directory on a filesystem of this machine.
+    Directory(PathBuf),
+    /// An XFS filesystem with reflink, in a file that Offshoot makes, attaches and mounts.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes when it is made.
+        size: u64,
+    },
+}
+
+/// Opens pools. One implementation knows all kinds of backend, so that the use cases know none.
+#[async_trait]
+pub trait Opener: Send + Sync + 'static {
+    /// Opens a pool that is there, attaching what it needs. With `create`, one that is not there is made first;
+    /// without, it is an error. Repeatable: a pool that is attached already is only opened.
+    async fn open(&self, spec: &PoolSpec, create: bool) -> Result<Arc<dyn Backend>>;
+
+    /// Undoes what opening attached. The data stays.
+    async fn close(&self, spec: &PoolSpec) -> Result<()>;
+}
+
 /// One pool of storage.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// What the pool is. Does not change while it is open.
     fn info(&self) -> &PoolInfo;
+
+    /// The directory that holds the records of its objects.
+    fn records(&self) -> &std::path::Path;
 
     /// The layout for a volume that is to be used so, or why it cannot be had here ([`crate::volume::Kind::Invalid`]).
     /// `fs` is the filesystem if one was asked for by name.

@@ -71,6 +71,8 @@ struct VolumeV1 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<VolumeId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<SnapshotId>,
     #[serde(default, skip_serializing_if = "is_false")]
     raw_written: bool,
@@ -145,6 +147,7 @@ pub(super) fn encode(record: Record<'_>) -> Result<Vec<u8>, serde_json::Error> {
             discard: v.discard,
             mutable: v.mutable.clone(),
             source: v.source,
+            origin: v.origin,
             base: v.base,
             raw_written: v.raw_written,
             trust_raw: v.trust_raw,
@@ -204,6 +207,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, String> {
             discard: v.discard,
             mutable: v.mutable,
             source: v.source,
+            origin: v.origin,
             base: v.base,
             raw_written: v.raw_written,
             trust_raw: v.trust_raw,

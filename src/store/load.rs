@@ -19,6 +19,16 @@ pub struct Damaged {
     pub why: String,
 }
 
+/// An object of which a power cut left only the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The object.
+    pub id: ObjectId,
+    /// Whether the name is that of an intent or a removal, so that it certainly was not whole. The other case is a
+    /// record of zero length, which is worth a look at the bytes before anything is removed.
+    pub certain: bool,
+}
+
 /// Everything that the records of a pool say.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -31,7 +41,7 @@ pub struct Loaded {
     /// Records that cannot be understood.
     pub damaged: Vec<Damaged>,
     /// Objects of which only the name survived a power cut: never acknowledged, or already being removed.
-    pub unfinished: Vec<ObjectId>,
+    pub unfinished: Vec<Unfinished>,
 }
 
 impl Loaded {
@@ -77,7 +87,7 @@ pub(super) fn all(host: &dyn Host, root: &Path) -> Result<Loaded, Error> {
             };
             let Some(bytes) = host.read_file(&path)? else { continue };
             if bytes.is_empty() {
-                loaded.unfinished.push(id);
+                loaded.unfinished.push(Unfinished { id, certain: phase.is_some() });
                 continue;
             }
             match disk::decode(&bytes).and_then(|object| same(object, id)) {
@@ -85,7 +95,7 @@ pub(super) fn all(host: &dyn Host, root: &Path) -> Result<Loaded, Error> {
                 Err(why) if phase == Some(Phase::Creating) => {
                     // An intent is not forced to the disk, so a power cut may leave any part of it.
                     tracing::warn!(%id, why, "an intent is not whole: its object was never acknowledged");
-                    loaded.unfinished.push(id);
+                    loaded.unfinished.push(Unfinished { id, certain: true });
                 }
                 Err(why) => loaded.damaged.push(Damaged { id, path, why }),
             }

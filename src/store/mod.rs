@@ -18,6 +18,7 @@
 
 mod disk;
 mod load;
+mod registry;
 mod write;
 
 
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use crate::host::{DirLock, Host};
 use crate::volume::{Error, Group, ObjectId, Snapshot, Volume};
 
-pub use load::{Damaged, Loaded};
+pub use load::{Damaged, Loaded, Unfinished};
+pub use registry::{read_pools, write_pools};
 
 /// The records of one pool.
 pub struct Store {

@@ -85,11 +85,12 @@ impl Store {
     }
 
     /// Marks an object as being removed. From here on it no longer exists for callers, also after a crash.
-    pub fn condemn(&self, id: ObjectId) -> Result<(), Error> {
+    /// `false` if there is no record of it to mark, such as of an intent.
+    pub fn condemn(&self, id: ObjectId) -> Result<bool, Error> {
         let deleting = self.file(id, DELETING);
         match self.host.rename(&self.file(id, READY), &deleting) {
-            Ok(()) => Ok(()),
-            Err(HostError { cause: Cause::NotFound, .. }) if self.host.metadata(&deleting)?.is_some() => Ok(()),
+            Ok(()) => Ok(true),
+            Err(HostError { cause: Cause::NotFound, .. }) => Ok(self.host.metadata(&deleting)?.is_some()),
             Err(error) => Err(error.into()),
         }
     }

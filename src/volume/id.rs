@@ -73,6 +73,9 @@ macro_rules! object_id {
         }
 
         impl $name {
+            /// Sorts before every other id.
+            pub const MIN: $name = $name { pool: PoolId([0; POOL_ID_LEN]), unique: Uuid::nil() };
+
             /// A new id in `pool`. Ids of one pool sort by the time they were made.
             pub fn new(pool: PoolId) -> Self {
                 $name { pool, unique: Uuid::now_v7() }
@@ -155,6 +158,24 @@ impl ObjectId {
             ObjectId::Snapshot(id) => id.pool(),
             ObjectId::Group(id) => id.pool(),
         }
+    }
+}
+
+impl From<VolumeId> for ObjectId {
+    fn from(id: VolumeId) -> Self {
+        ObjectId::Volume(id)
+    }
+}
+
+impl From<SnapshotId> for ObjectId {
+    fn from(id: SnapshotId) -> Self {
+        ObjectId::Snapshot(id)
+    }
+}
+
+impl From<GroupId> for ObjectId {
+    fn from(id: GroupId) -> Self {
+        ObjectId::Group(id)
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Volume {
     pub mutable: Mutable,
     /// Where its first bytes came from.
     pub source: Option<Source>,
+    /// The volume that those bytes were first written to; a refresh takes newer ones from there.
+    pub origin: Option<VolumeId>,
     /// The snapshot that its present bytes came from, where that is known: a restore, rewind or refresh sets it.
     pub base: Option<SnapshotId>,
     /// Whether a workload ever had it as a raw device, so that its bytes are not to be trusted as a filesystem.

@@ -1,0 +1,407 @@
+//! CreateVolume: blank, restored from a snapshot, or cloned from a volume.
+
+use std::sync::Arc;
+
+use super::api::{CreateVolume, SourceRef, VolumeStatus, named_fs};
+use super::lookup::is_visible;
+use super::locks::{Key, Mode};
+use super::pool::Pool;
+use super::progress::Running;
+use super::work::{exclusive, shared};
+use super::{Inner, Service};
+use crate::backend::Origin;
+use crate::volume::capacity::{self, Need, Room};
+use crate::volume::size::DEFAULT_SIZE;
+use crate::volume::{
+    AccessType, Error, FsType, Kind, Layout, ObjectId, Phase, PoolId, Provisioning, Result, Snapshot, SnapshotId,
+    Source, Volume, VolumeId,
+};
+
+/// What a volume is copied from, found.
+enum Found {
+    Snapshot(Arc<Snapshot>),
+    Volume(Arc<Volume>),
+}
+
+impl Found {
+    fn source(&self) -> Source {
+        match self {
+            Found::Snapshot(snapshot) => Source::Snapshot(snapshot.id),
+            Found::Volume(volume) => Source::Volume(volume.id),
+        }
+    }
+
+    fn pool(&self) -> PoolId {
+        match self {
+            Found::Snapshot(snapshot) => snapshot.id.pool(),
+            Found::Volume(volume) => volume.id.pool(),
+        }
+    }
+
+    fn volume(&self) -> VolumeId {
+        match self {
+            Found::Snapshot(snapshot) => snapshot.volume,
+            Found::Volume(volume) => volume.id,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Found::Snapshot(snapshot) => snapshot.size,
+            Found::Volume(volume) => volume.size,
+        }
+    }
+
+    fn shape(&self) -> (Layout, FsType, bool) {
+        match self {
+            Found::Snapshot(snapshot) => (snapshot.layout, snapshot.fs, snapshot.raw_written),
+            Found::Volume(volume) => (volume.layout, volume.fs, volume.raw_written),
+        }
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        match self {
+            Found::Snapshot(snapshot) => Origin::Snapshot(snapshot),
+            Found::Volume(volume) => Origin::Volume(volume),
+        }
+    }
+}
+
+/// The capabilities of a request, added up.
+struct Wish {
+    mount: bool,
+    block: bool,
+    fs: Option<FsType>,
+}
+
+impl Service {
+    /// Makes a volume, or finds the one that an earlier call of the same request made.
+    pub async fn create_volume(&self, request: CreateVolume) -> Result<VolumeStatus> {
+        let mut keys = vec![(Key::VolumeName(request.name.as_str().into()), Mode::Exclusive)];
+        match &request.source {
+            Some(SourceRef::Snapshot(id)) => keys.extend(id.parse::<SnapshotId>().map(shared)),
+            Some(SourceRef::Volume(id)) => keys.extend(id.parse::<VolumeId>().map(exclusive)),
+            None => {}
+        }
+        self.work(keys, |inner| async move { inner.create(request, None).await }).await
+    }
+}
+
+impl Inner {
+    /// CreateVolume under its locks. `handle` is set for an inline ephemeral volume.
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        request: CreateVolume,
+        handle: Option<Arc<str>>,
+    ) -> Result<VolumeStatus> {
+        let wish = wish(&request)?;
+        let existing = self.catalog().volume_named(&request.name).cloned();
+        if let Some(existing) = existing {
+            if is_visible(existing.phase) {
+                same_request(&existing, &request, &wish)?;
+                return Ok(self.status_of(&existing, Vec::new()));
+            }
+            // What an earlier attempt could not undo, or a removal that could not end.
+            self.clear_away(&existing).await?;
+        }
+        if !self.is_asked(&request.requisite) {
+            return Err(Error::new(
+                Kind::Exhausted,
+                format!(
+                    "accessibility_requirements: none of the requisite topologies is this node, {}",
+                    self.settings.node_id
+                ),
+            ));
+        }
+        let found = self.find_source(request.source.as_ref())?;
+        let pool = self.choose_pool(&request, found.as_ref()).await?;
+        let mut volume = self.decide(&request, &wish, &pool, found.as_ref())?;
+        volume.ephemeral = handle;
+        self.admit(&pool, &volume, found.as_ref()).await?;
+        let volume = self.make(&pool, Arc::new(volume), found).await?;
+        Ok(self.status_of(&volume, Vec::new()))
+    }
+
+    /// Finds the source. A source in a pool that is not open here may be on another node: `Exhausted` makes the
+    /// scheduler look there, where `NotFound` would end the claim's provisioning.
+    fn find_source(&self, source: Option<&SourceRef>) -> Result<Option<Found>> {
+        let elsewhere = |pool: PoolId| self.pool(pool).is_err();
+        let exhausted = |id: &str| {
+            Err(Error::new(
+                Kind::Exhausted,
+                format!("volume_content_source: {id} is not on this node, {}", self.settings.node_id),
+            ))
+        };
+        match source {
+            None => Ok(None),
+            Some(SourceRef::Snapshot(id)) => match id.parse::<SnapshotId>() {
+                Ok(parsed) if elsewhere(parsed.pool()) => exhausted(id),
+                _ => Ok(Some(Found::Snapshot(self.snapshot(id)?))),
+            },
+            Some(SourceRef::Volume(id)) => match id.parse::<VolumeId>() {
+                Ok(parsed) if elsewhere(parsed.pool()) => exhausted(id),
+                _ => Ok(Some(Found::Volume(self.volume(id)?))),
+            },
+        }
+    }
+
+    /// The pool of the source, the one asked for, or else the one with the most room.
+    async fn choose_pool(&self, request: &CreateVolume, found: Option<&Found>) -> Result<Arc<Pool>> {
+        let asked = match &request.params.pool {
+            Some(name) => Some(self.pool_named(name)?),
+            None => None,
+        };
+        if let Some(found) = found {
+            let home = self.pool(found.pool())?;
+            if asked.is_some_and(|asked| asked.id() != home.id()) {
+                let why = format!(
+                    "the source lies in pool {:?}, and copies stay in the pool of their source: use a StorageClass of that pool",
+                    home.backend.info().name
+                );
+                return Err(Error::invalid("parameters.pool", why));
+            }
+            return Ok(home);
+        }
+        if let Some(asked) = asked {
+            return Ok(asked);
+        }
+        let mut pools = self.pools();
+        if pools.len() < 2 {
+            return pools.pop().ok_or_else(|| {
+                Error::new(Kind::Exhausted, "no pool is open on this node: make one with `offshoot pool create`")
+            });
+        }
+        let mut best = None;
+        for pool in pools {
+            let room = pool.backend.capacity().await.map_or(0, |capacity| capacity.available);
+            if best.as_ref().is_none_or(|(most, _)| room > *most) {
+                best = Some((room, pool));
+            }
+        }
+        best.map(|(_, pool)| pool).ok_or_else(|| Error::internal("no pool to choose from"))
+    }
+
+    /// The volume that the request asks for, or why it cannot be had.
+    fn decide(&self, request: &CreateVolume, wish: &Wish, pool: &Pool, found: Option<&Found>) -> Result<Volume> {
+        let backend = &pool.backend;
+        let params = &request.params;
+        let fs = params.fs_for(wish.fs, FsType::Ext4)?;
+        let asked_fs = wish.fs.or(params.fs);
+        let mut volume = Volume {
+            id: VolumeId::new(pool.id()),
+            name: request.name.as_str().into(),
+            size: 0,
+            layout: Layout::Image,
+            fs,
+            mount: wish.mount,
+            block: wish.block,
+            mkfs_options: params.mkfs_options.clone(),
+            discard: params.discard,
+            mutable: params.mutable.clone(),
+            source: found.map(Found::source),
+            origin: found.map(Found::volume),
+            base: None,
+            raw_written: false,
+            trust_raw: params.trust_raw,
+            created: self.now(),
+            published: Vec::new(),
+            ephemeral: None,
+            claim: params.claim.clone(),
+            phase: Phase::Creating,
+        };
+        let default = match found {
+            None => {
+                volume.layout = match params.layout {
+                    Some(Layout::Image) => backend.layout(wish.mount, true, asked_fs)?,
+                    Some(Layout::Subvolume) => match backend.layout(wish.mount, wish.block, asked_fs)? {
+                        Layout::Subvolume => Layout::Subvolume,
+                        _ => {
+                            let why = "a subvolume needs a pool on btrfs, filesystem access, and no other fsType";
+                            return Err(Error::invalid("parameters.layout", why));
+                        }
+                    },
+                    _ => backend.layout(wish.mount, wish.block, asked_fs)?,
+                };
+                if volume.layout == Layout::Subvolume {
+                    volume.fs = FsType::Btrfs;
+                }
+                DEFAULT_SIZE
+            }
+            Some(found) => {
+                self.inherit(&mut volume, wish, asked_fs, found)?;
+                found.size()
+            }
+        };
+        let (min, max) = backend.limits(volume.layout, volume.fs, wish.mount);
+        volume.size = request.range.pick(default, min, max)?;
+        if let Some(found) = found
+            && volume.size < found.size()
+        {
+            return Err(Error::new(
+                Kind::OutOfRange,
+                format!(
+                    "capacity_range: {} bytes is smaller than the source, {} bytes: ask for at least that",
+                    volume.size,
+                    found.size()
+                ),
+            ));
+        }
+        Ok(volume)
+    }
+
+    /// A copy is what its source is; what contradicts that is refused rather than ignored.
+    fn inherit(&self, volume: &mut Volume, wish: &Wish, asked_fs: Option<FsType>, found: &Found) -> Result<()> {
+        let (layout, fs, raw_written) = found.shape();
+        if layout == Layout::Subvolume && wish.block {
+            let why = "the source is a btrfs subvolume, which has no block device: ask for access type mount";
+            return Err(Error::invalid("volume_capabilities", why));
+        }
+        if wish.mount && !raw_written && asked_fs.is_some_and(|asked| asked != fs) {
+            let why = format!("the source has {}, and a copy keeps it: leave fsType out or set it to that", fs.as_str());
+            return Err(Error::invalid("parameters.fsType", why));
+        }
+        if wish.mount && raw_written && !volume.trust_raw {
+            let why = "the source was written as a raw block device, and a filesystem made by a workload is not mounted \
+                       unless parameters.allowBlockToFilesystem is \"true\"";
+            return Err(Error::invalid("volume_content_source", why));
+        }
+        volume.layout = layout;
+        volume.fs = fs;
+        volume.raw_written = raw_written;
+        volume.base = match found {
+            Found::Snapshot(snapshot) => Some(snapshot.id),
+            Found::Volume(_) => None,
+        };
+        Ok(())
+    }
+
+    /// Whether the pool has room for it, by the documented formula.
+    async fn admit(&self, pool: &Pool, volume: &Volume, found: Option<&Found>) -> Result<()> {
+        let copies = found.is_some() && !pool.backend.info().shares_copies;
+        let full = volume.mutable.provisioning == Provisioning::Thick || copies;
+        let needed = if full { volume.size } else { 0 };
+        self.admit_bytes(pool, "a new volume", needed).await
+    }
+
+    /// Whether the pool has room for `needed` more bytes now.
+    pub(super) async fn admit_bytes(&self, pool: &Pool, what: &str, needed: u64) -> Result<()> {
+        let now = pool.backend.capacity().await?;
+        let room = Room { available: now.available, promisable: None, reserved: now.reserved };
+        let need = Need { bytes: needed, logical: 0 };
+        capacity::admit(&pool.backend.info().name, what, &need, &room)
+    }
+
+    /// Intent, bytes, record. Undone if any of it fails.
+    async fn make(self: &Arc<Self>, pool: &Arc<Pool>, volume: Arc<Volume>, found: Option<Found>) -> Result<Arc<Volume>> {
+        pool.begin(&volume).await?;
+        self.catalog_mut().put_volume(volume.clone());
+        let mut running = Running::new(self, volume.id, if found.is_some() { "clone" } else { "create" });
+        let progress = running.progress();
+        let made = async {
+            match &found {
+                Some(Found::Volume(source)) => {
+                    let copy = pool.backend.create(&volume, Some(Origin::Volume(source)), progress);
+                    self.frozen(std::slice::from_ref(source), copy).await?;
+                }
+                _ => pool.backend.create(&volume, found.as_ref().map(Found::origin), progress).await?,
+            }
+            pool.backend.settle(&volume, found.is_some()).await?;
+            pool.commit(volume.id.into()).await
+        };
+        if let Err(error) = made.await {
+            return Err(self.undo(&volume, error).await);
+        }
+        running.whole = true;
+        let volume = Arc::new(Volume { phase: Phase::Ready, ..Volume::clone(&volume) });
+        self.catalog_mut().put_volume(volume.clone());
+        Ok(volume)
+    }
+
+    /// Takes back what a failed creation made. The error is final only if that worked.
+    async fn undo(&self, volume: &Arc<Volume>, error: Error) -> Error {
+        match self.clear_away(volume).await {
+            Ok(()) => error,
+            Err(undo) => {
+                tracing::error!(volume = %volume.id, %error, %undo, "a failed creation could not be undone; the next attempt tries again");
+                let text = format!("{error}; what was made could not be removed ({undo}): try again");
+                Error::new(Kind::Unavailable, text)
+            }
+        }
+    }
+
+    /// Removes the bytes and then the record of a volume that callers cannot see.
+    pub(super) async fn clear_away(&self, volume: &Arc<Volume>) -> Result<()> {
+        let pool = self.pool(volume.id.pool())?;
+        let id = ObjectId::Volume(volume.id);
+        if volume.phase == Phase::Creating {
+            // The commit may have renamed the intent before it failed.
+            pool.condemn(id).await?;
+        }
+        pool.backend.delete(volume).await?;
+        pool.forget(id).await?;
+        self.catalog_mut().remove(id);
+        Ok(())
+    }
+}
+
+/// Adds up the capabilities of a request and refuses what no pool of one node can do.
+fn wish(request: &CreateVolume) -> Result<Wish> {
+    let mut wish = Wish { mount: false, block: false, fs: named_fs(&request.capabilities) };
+    for capability in &request.capabilities {
+        match &capability.access {
+            AccessType::Block => wish.block = true,
+            AccessType::Mount { fs, .. } => {
+                wish.mount = true;
+                if fs.is_some() && *fs != wish.fs {
+                    return Err(Error::invalid("volume_capabilities", "ask for two different filesystems at once"));
+                }
+            }
+        }
+        if capability.mode.is_multi_node() && !capability.mode.is_read_only() {
+            let why = "access modes with writers on several nodes need shared storage: use a SINGLE_NODE mode";
+            return Err(Error::invalid("volume_capabilities.access_mode", why));
+        }
+    }
+    Ok(wish)
+}
+
+/// Whether a volume of this name is what the request asks for; the first difference is named if not.
+fn same_request(existing: &Volume, request: &CreateVolume, wish: &Wish) -> Result<()> {
+    let differs = |field: &str, have: String, want: String| {
+        Err(Error::new(
+            Kind::AlreadyExists,
+            format!(
+                "name: volume {:?} exists with another {field} ({have}, asked for {want}): use another name or the same request",
+                existing.name
+            ),
+        ))
+    };
+    let range = &request.range;
+    if !range.holds(existing.size) {
+        let want = format!("{} to {} bytes", range.required, range.limit);
+        return differs("capacity_range", format!("{} bytes", existing.size), want);
+    }
+    let source = existing.source.map(|source| match source {
+        Source::Snapshot(id) => SourceRef::Snapshot(id.to_string()),
+        Source::Volume(id) => SourceRef::Volume(id.to_string()),
+    });
+    if source != request.source {
+        return differs("volume_content_source", format!("{source:?}"), format!("{:?}", request.source));
+    }
+    if (existing.mount, existing.block) != (wish.mount, wish.block) {
+        let say = |mount, block| format!("mount {mount}, block {block}");
+        return differs("volume_capabilities", say(existing.mount, existing.block), say(wish.mount, wish.block));
+    }
+    let asked_fs = wish.fs.or(request.params.fs);
+    if wish.mount && source.is_none() && asked_fs.is_some_and(|fs| fs != existing.fs) {
+        return differs("fsType", existing.fs.as_str().into(), asked_fs.map_or("", FsType::as_str).into());
+    }
+    if existing.mutable.provisioning != request.params.mutable.provisioning {
+        let (have, want) = (existing.mutable.provisioning, request.params.mutable.provisioning);
+        return differs("provisioning", format!("{have:?}"), format!("{want:?}"));
+    }
+    if existing.mkfs_options != request.params.mkfs_options {
+        return differs("mkfsOptions", existing.mkfs_options.join(" "), request.params.mkfs_options.join(" "));
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Group snapshots: several volumes at one moment.
+
+use std::sync::Arc;
+
+use super::api::GroupStatus;
+use super::locks::{Key, Mode};
+use super::lookup::is_visible;
+use super::work::exclusive;
+use super::{Inner, Service};
+use crate::volume::{Error, Group, GroupId, Kind, ObjectId, Phase, Result, SnapshotId, VolumeId};
+
+impl Service {
+    /// Cuts snapshots of all `volumes` at one moment, or finds the group that an earlier call of the same request cut.
+    pub async fn create_group_snapshot(&self, name: &str, volumes: Vec<String>) -> Result<GroupStatus> {
+        let name: Arc<str> = name.into();
+        let mut keys = vec![(Key::SnapshotName(name.clone()), Mode::Exclusive)];
+        keys.extend(volumes.iter().filter_map(|id| self.inner.volume_id(id)).map(exclusive));
+        self.work(keys, |inner| async move { inner.create_group(name, volumes).await }).await
+    }
+
+    /// Removes a group with its members. `members` are those that the caller knows; foreign ones are refused.
+    pub async fn delete_group_snapshot(&self, id: &str, members: &[String]) -> Result<()> {
+        let Ok(id) = id.parse::<GroupId>() else { return Ok(()) };
+        let Some(group) = self.inner.catalog().group(id).cloned() else { return Ok(()) };
+        check_members(&group, members)?;
+        let mut keys = vec![exclusive(id)];
+        keys.extend(group.members.iter().map(|&(_, snapshot)| exclusive(snapshot)));
+        self.work(keys, |inner| async move { inner.delete_group(id).await }).await
+    }
+
+    /// A group with its members. `members` are those that the caller knows; they must be all of them.
+    pub fn get_group_snapshot(&self, id: &str, members: &[String]) -> Result<GroupStatus> {
+        let group = self.inner.find_group(id).ok_or_else(|| Error::not_found(format!("group snapshot {id:?}")))?;
+        check_members(&group, members)?;
+        self.inner.group_status(&group)
+    }
+}
+
+impl Inner {
+    async fn create_group(self: &Arc<Self>, name: Arc<str>, ids: Vec<String>) -> Result<GroupStatus> {
+        let existing = self.catalog().group_named(&name).cloned();
+        if let Some(existing) = existing {
+            if is_visible(existing.phase) {
+                let have: Vec<VolumeId> = existing.members.iter().map(|&(volume, _)| volume).collect();
+                let same = have.len() == ids.len()
+                    && ids.iter().all(|id| id.parse().is_ok_and(|id: VolumeId| have.contains(&id)));
+                if same {
+                    return self.group_status(&existing);
+                }
+                return Err(Error::new(
+                    Kind::AlreadyExists,
+                    format!("name: group snapshot {name:?} exists with other source_volume_ids: use another name or the same request"),
+                ));
+            }
+            self.clear_away_group(&existing).await?;
+        }
+        let volumes = ids.iter().map(|id| self.volume(id)).collect::<Result<Vec<_>>>()?;
+        let Some(first) = volumes.first() else {
+            return Err(Error::invalid("source_volume_ids", "is empty: name at least one volume"));
+        };
+        for volume in &volumes {
+            let pool = self.pool(volume.id.pool())?;
+            let full = if pool.backend.info().shares_copies { 0 } else { volume.size };
+            self.admit_bytes(&pool, "a new snapshot", full).await?;
+        }
+        let home = self.pool(first.id.pool())?;
+        let id = GroupId::new(home.id());
+        let created = self.now();
+        let drafts: Vec<_> = volumes
+            .into_iter()
+            .enumerate()
+            .map(|(n, volume)| {
+                let member: Arc<str> = format!("{name}-{n}-{id}").into();
+                let snapshot = self.draft(&volume, member, created, Some(id), None);
+                (volume, snapshot)
+            })
+            .collect();
+        let members = drafts.iter().map(|(volume, snapshot)| (volume.id, snapshot.id)).collect();
+        let group = Arc::new(Group { id, name, members, created, phase: Phase::Creating });
+        // The group's intent names its members, so recovery finds them whichever of them were cut.
+        home.begin(&group).await?;
+        self.catalog_mut().put_group(group.clone());
+        let cut = async {
+            self.cut(drafts).await?;
+            home.commit(id.into()).await
+        };
+        if let Err(error) = cut.await {
+            return Err(match self.clear_away_group(&group).await {
+                Ok(()) => error,
+                Err(undo) => {
+                    let text = format!("{error}; what was made could not be removed ({undo}): try again");
+                    Error::new(Kind::Unavailable, text)
+                }
+            });
+        }
+        let group = Arc::new(Group { phase: Phase::Ready, ..Group::clone(&group) });
+        self.catalog_mut().put_group(group.clone());
+        self.group_status(&group)
+    }
+
+    async fn delete_group(&self, id: GroupId) -> Result<()> {
+        let Some(group) = self.catalog().group(id).cloned() else { return Ok(()) };
+        if group.phase == Phase::Creating {
+            return Ok(());
+        }
+        let home = self.pool(id.pool())?;
+        home.condemn(id.into()).await?;
+        let group = Arc::new(Group { phase: Phase::Deleting, ..Group::clone(&group) });
+        self.catalog_mut().put_group(group.clone());
+        self.clear_away_group(&group).await.map_err(|error| error.with_kind(Kind::Unavailable))
+    }
+
+    /// Removes the members and then the record of a group that callers cannot see.
+    pub(super) async fn clear_away_group(&self, group: &Arc<Group>) -> Result<()> {
+        let home = self.pool(group.id.pool())?;
+        if group.phase == Phase::Creating {
+            home.condemn(group.id.into()).await?;
+        }
+        for &(_, snapshot) in &group.members {
+            let found = self.catalog().snapshot(snapshot).cloned();
+            match found {
+                Some(found) if found.phase == Phase::Creating => self.clear_away_snapshot(&found).await?,
+                Some(_) => self.delete_snapshot(snapshot, Some(group.id)).await?,
+                None => {}
+            }
+        }
+        home.forget(group.id.into()).await?;
+        self.catalog_mut().remove(ObjectId::Group(group.id));
+        Ok(())
+    }
+
+    fn group_status(&self, group: &Group) -> Result<GroupStatus> {
+        let catalog = self.catalog();
+        let member = |&(_, id): &(VolumeId, SnapshotId)| {
+            let gone = || Error::internal(format!("member {id} of group snapshot {} is gone", group.id));
+            catalog.snapshot(id).cloned().ok_or_else(gone)
+        };
+        let snapshots = group.members.iter().map(member).collect::<Result<_>>()?;
+        Ok(GroupStatus { id: group.id, snapshots, created: group.created })
+    }
+}
+
+/// Every id that the caller gave must be a member.
+fn check_members(group: &Group, members: &[String]) -> Result<()> {
+    let is_member = |id: &str| {
+        id.parse::<SnapshotId>().is_ok_and(|id| group.members.iter().any(|&(_, member)| member == id))
+    };
+    match members.iter().find(|id| !is_member(id)) {
+        None => Ok(()),
+        Some(foreign) => {
+            let why = format!("{foreign:?} is no member of group snapshot {}", group.id);
+            Err(Error::invalid("snapshot_ids", why))
+        }
+    }
+}

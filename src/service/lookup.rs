@@ -1,0 +1,96 @@
+//! From an id in a request to a live object.
+
+use std::sync::{Arc, PoisonError};
+
+use super::api::{Segments, TOPOLOGY_NODE, VolumeStatus};
+use super::pool::Pool;
+use super::{Inner, Service};
+use crate::backend::Fault;
+use crate::volume::{Error, Group, GroupId, Kind, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId};
+
+impl Inner {
+    /// The open pool of that id.
+    pub(super) fn pool(&self, id: PoolId) -> Result<Arc<Pool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(&id).cloned().ok_or_else(|| {
+            Error::new(Kind::Unavailable, format!("pool {id} is not open on this node: look at `offshoot pool list`"))
+        })
+    }
+
+    /// The id that a caller means: one of ours, or the handle of an inline ephemeral volume.
+    pub(super) fn volume_id(&self, id: &str) -> Option<VolumeId> {
+        id.parse().ok().or_else(|| self.catalog().by_handle(id).map(|volume| volume.id))
+    }
+
+    /// The volume if it exists, in a phase in which a caller may see it.
+    pub(super) fn find_volume(&self, id: &str) -> Option<Arc<Volume>> {
+        let id = self.volume_id(id)?;
+        self.catalog().volume(id).filter(|volume| is_visible(volume.phase)).cloned()
+    }
+
+    /// The volume, or the error that it does not exist.
+    pub(super) fn volume(&self, id: &str) -> Result<Arc<Volume>> {
+        self.find_volume(id).ok_or_else(|| Error::not_found(format!("volume {id:?}")))
+    }
+
+    /// The snapshot if it exists.
+    pub(super) fn find_snapshot(&self, id: &str) -> Option<Arc<Snapshot>> {
+        let id: SnapshotId = id.parse().ok()?;
+        self.catalog().snapshot(id).filter(|snapshot| is_visible(snapshot.phase)).cloned()
+    }
+
+    /// The snapshot, or the error that it does not exist.
+    pub(super) fn snapshot(&self, id: &str) -> Result<Arc<Snapshot>> {
+        self.find_snapshot(id).ok_or_else(|| Error::not_found(format!("snapshot {id:?}")))
+    }
+
+    /// The group if it exists.
+    pub(super) fn find_group(&self, id: &str) -> Option<Arc<Group>> {
+        let id: GroupId = id.parse().ok()?;
+        self.catalog().group(id).filter(|group| is_visible(group.phase)).cloned()
+    }
+
+    /// Where volumes of this pool can be reached from.
+    pub(super) fn topology_of(&self, pool: PoolId) -> Option<Segments> {
+        let pool = self.pool(pool).ok()?;
+        pool.backend.info().node_local.then(|| self.topology())
+    }
+
+    /// This node's topology segments.
+    pub(super) fn topology(&self) -> Segments {
+        Segments::from([(TOPOLOGY_NODE.to_owned(), self.settings.node_id.clone())])
+    }
+
+    /// Whether this node is one of those that a request may be served from.
+    pub(super) fn is_asked(&self, requisite: &[Segments]) -> bool {
+        let here = self.topology();
+        let fits = |segments: &Segments| segments.iter().all(|(key, value)| here.get(key) == Some(value));
+        requisite.is_empty() || requisite.iter().any(fits)
+    }
+
+    /// The volume with what is known of its use.
+    pub(super) fn status_of(&self, volume: &Arc<Volume>, faults: Vec<Fault>) -> VolumeStatus {
+        let mut nodes: Vec<String> = volume.published.iter().map(|published| published.node.clone()).collect();
+        if self.uses.any(volume.id) && !nodes.contains(&self.settings.node_id) {
+            nodes.push(self.settings.node_id.clone());
+        }
+        VolumeStatus { volume: volume.clone(), nodes, faults, topology: self.topology_of(volume.id.pool()) }
+    }
+}
+
+impl Service {
+    /// This node's topology segments.
+    pub fn topology(&self) -> Segments {
+        self.inner.topology()
+    }
+
+    /// Where an object of this pool can be reached from; `None` means anywhere.
+    pub fn topology_of(&self, pool: PoolId) -> Option<Segments> {
+        self.inner.topology_of(pool)
+    }
+}
+
+/// Whether callers may know of an object in this phase.
+pub(super) fn is_visible(phase: Phase) -> bool {
+    !matches!(phase, Phase::Creating | Phase::Deleting)
+}

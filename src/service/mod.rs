@@ -1,0 +1,185 @@
+//! The use cases: what an RPC means.
+//!
+//! A use case checks, takes its locks, and then runs as a task of its own, so that a caller that hangs up cancels the
+//! waiting and not the work. It writes an intent before the first side effect and a record after the last; a failed
+//! step is undone before a final error is given, and where undoing fails the error says "retry" and the intent stays.
+//!
+//! Nothing here knows gRPC, Kubernetes or which kind of backend it talks to.
+
+pub mod api;
+
+mod catalog;
+mod locks;
+mod pool;
+mod work;
+
+mod create;
+mod delete;
+mod freeze;
+mod group;
+mod lookup;
+mod progress;
+mod publish;
+mod recover;
+mod replace;
+mod resize;
+mod snapshot;
+
+mod list;
+mod orphans;
+mod pools;
+
+pub mod node;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Opener;
+use crate::host::Host;
+use crate::volume::PoolId;
+use crate::volume::record::Millis;
+
+pub use progress::Watch;
+
+use catalog::Catalog;
+use locks::Locks;
+use pool::Pool;
+
+/// The time, so that tests can set it.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn now(&self) -> Millis;
+}
+
+/// The clock of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    }
+}
+
+/// Hears of things that are measured. All methods have an empty body, so that a test needs none.
+pub trait Observer: Send + Sync + 'static {
+    /// Filesystems were frozen this long for a copy.
+    fn froze(&self, _how_long: Duration) {}
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {}
+
+/// What a server is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's id, as NodeGetInfo and the topology say it.
+    pub node_id: String,
+    /// How many volumes the controller publishes to this node at most; zero is no limit.
+    pub max_volumes: u32,
+    /// How long a filesystem stays frozen at most.
+    pub freeze_limit: Duration,
+    /// How long a call waits for other work on the same object.
+    pub lock_wait: Duration,
+    /// Where pools that were added by a call are remembered; `None` remembers nothing.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            node_id: "localhost".into(),
+            max_volumes: 0,
+            freeze_limit: Duration::from_secs(10),
+            lock_wait: Duration::from_secs(10),
+            state_dir: None,
+        }
+    }
+}
+
+/// All use cases of one server. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    host: Arc<dyn Host>,
+    opener: Arc<dyn Opener>,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    pools: RwLock<BTreeMap<PoolId, Arc<Pool>>>,
+    catalog: RwLock<Catalog>,
+    unopened: RwLock<Vec<pools::Unopened>>,
+    uses: node::Uses,
+    locks: Locks,
+    progress: progress::Board,
+    tracker: TaskTracker,
+}
+
+impl Service {
+    /// A server with no pools yet; see [`Service::add_pools`].
+    pub fn new(
+        settings: Settings,
+        host: Arc<dyn Host>,
+        opener: Arc<dyn Opener>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let locks = Locks::new(settings.lock_wait);
+        Service {
+            inner: Arc::new(Inner {
+                settings,
+                host,
+                opener,
+                clock,
+                observer,
+                pools: RwLock::default(),
+                catalog: RwLock::default(),
+                unopened: RwLock::default(),
+                uses: node::Uses::default(),
+                locks,
+                progress: progress::Board::default(),
+                tracker: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// What the server was told at start.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Waits until all running work has ended. New work is still taken; stop the sockets first.
+    pub async fn drain(&self) {
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    fn catalog(&self) -> std::sync::RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catalog_mut(&self) -> std::sync::RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

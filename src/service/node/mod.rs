@@ -1,0 +1,9 @@
+//! The node's side: staging, publishing, growing and watching volumes on this machine.
+//!
+//! The kernel is the truth about what is attached and mounted, and no record says it a second time. [`Uses`] is an
+//! index over it in memory: filled from the mount table at start, kept by the calls here, checked against the kernel
+//! before anything is decided by it.
+
+mod uses;
+
+pub(super) use uses::{Mounted, Uses};

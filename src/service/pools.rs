@@ -1,0 +1,196 @@
+//! Opening, making, listing and closing pools.
+
+use std::sync::{Arc, PoisonError};
+
+use super::api::PoolStatus;
+use super::locks::{Key, Mode};
+use super::pool::{Pool, blocking};
+use super::{Inner, Service};
+use crate::backend::{PoolSpec, Severity};
+use crate::store::{self, Store};
+use crate::volume::{Error, Kind, Result};
+
+/// A pool that is configured and could not be opened.
+#[derive(Debug, Clone)]
+pub(super) struct Unopened {
+    pub(super) spec: PoolSpec,
+    pub(super) why: String,
+}
+
+impl Service {
+    /// Opens the configured pools and those that the state directory remembers. One that cannot be opened does not
+    /// keep the others from serving; [`Service::ready`] says why it is missing.
+    pub async fn open_pools(&self, configured: Vec<PoolSpec>) -> Result<()> {
+        let mut specs = configured;
+        for remembered in self.inner.remembered().await? {
+            if specs.iter().all(|spec| spec.name != remembered.name) {
+                specs.push(remembered);
+            }
+        }
+        for spec in specs {
+            if let Err(error) = self.inner.open_pool(&spec, false).await {
+                tracing::error!(pool = spec.name, %error, "cannot open a pool");
+                let unopened = Unopened { spec, why: error.to_string() };
+                self.inner.unopened.write().unwrap_or_else(PoisonError::into_inner).push(unopened);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a pool, making it first if it is not there, and remembers it for the next start.
+    pub async fn create_pool(&self, spec: PoolSpec) -> Result<PoolStatus> {
+        let keys = vec![(Key::Pools, Mode::Exclusive)];
+        self.work(keys, |inner| async move { inner.create_pool(spec).await }).await
+    }
+
+    /// Takes a pool off this node. Refused while it holds volumes or snapshots; the pool's place is left as it is.
+    pub async fn delete_pool(&self, name_or_id: &str) -> Result<()> {
+        let name = name_or_id.to_owned();
+        let keys = vec![(Key::Pools, Mode::Exclusive)];
+        self.work(keys, |inner| async move { inner.delete_pool(&name).await }).await
+    }
+
+    /// All open pools with their numbers, by id.
+    pub async fn list_pools(&self) -> Vec<PoolStatus> {
+        let mut all = Vec::new();
+        for pool in self.inner.pools() {
+            all.push(self.inner.pool_status(&pool).await);
+        }
+        all
+    }
+
+    /// `Ok` when every configured pool is open and can be worked with; else why not.
+    pub async fn ready(&self) -> Result<(), String> {
+        let unopened = self.inner.unopened.read().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        if let Some(unopened) = unopened {
+            return Err(format!("pool {} is not open: {}", unopened.spec.name, unopened.why));
+        }
+        for pool in self.inner.pools() {
+            let faults = pool.backend.faults().await;
+            if let Some(fault) = faults.into_iter().find(|fault| fault.severity >= Severity::Inaccessible) {
+                return Err(format!("pool {}: {}", pool.backend.info().name, fault.message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names and reasons of the pools that are configured and not open.
+    pub fn unopened_pools(&self) -> Vec<(String, String)> {
+        let unopened = self.inner.unopened.read().unwrap_or_else(PoisonError::into_inner);
+        unopened.iter().map(|unopened| (unopened.spec.name.clone(), unopened.why.clone())).collect()
+    }
+}
+
+impl Inner {
+    /// The open pool of that name.
+    pub(super) fn pool_named(&self, name: &str) -> Result<Arc<Pool>> {
+        let pools = self.pools();
+        let found = pools.iter().find(|pool| pool.backend.info().name == name).cloned();
+        found.ok_or_else(|| {
+            let names: Vec<_> = pools.iter().map(|pool| pool.backend.info().name.as_str()).collect();
+            let why = format!("no pool {name:?} is open on node {}; open are: {}", self.settings.node_id, names.join(", "));
+            // Another node may have a pool of that name, so the scheduler should look there.
+            Error::new(Kind::Exhausted, format!("parameters.pool: {why}"))
+        })
+    }
+
+    async fn remembered(&self) -> Result<Vec<PoolSpec>> {
+        let Some(dir) = self.settings.state_dir.clone() else { return Ok(Vec::new()) };
+        let host = self.host.clone();
+        blocking(move || store::read_pools(&*host, &dir)).await
+    }
+
+    async fn remember(&self, change: impl FnOnce(&mut Vec<PoolSpec>)) -> Result<()> {
+        let Some(dir) = self.settings.state_dir.clone() else { return Ok(()) };
+        let mut pools = self.remembered().await?;
+        change(&mut pools);
+        let host = self.host.clone();
+        blocking(move || store::write_pools(&*host, &dir, &pools)).await
+    }
+
+    async fn open_pool(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
+        if self.pools().iter().any(|pool| pool.backend.info().name == spec.name) {
+            return Err(Error::new(Kind::AlreadyExists, format!("name: pool {:?} is open already", spec.name)));
+        }
+        let backend = self.opener.open(spec, create).await?;
+        let (id, root) = (backend.info().id, backend.records().to_owned());
+        if self.pool(id).is_ok() {
+            let text = format!("pool {id} at {} is open already under another name", root.display());
+            return Err(Error::new(Kind::AlreadyExists, text));
+        }
+        let host = self.host.clone();
+        let (store, mut loaded) = blocking(move || Store::open(host, &root)).await?;
+        let damaged = std::mem::take(&mut loaded.damaged);
+        for record in &damaged {
+            tracing::error!(id = %record.id, path = %record.path.display(), why = record.why, "a record cannot be read; it and its bytes are left alone");
+        }
+        let unfinished = std::mem::take(&mut loaded.unfinished);
+        self.adopt(loaded);
+        let pool = Arc::new(Pool::new(backend, store, damaged, unfinished));
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(id, pool.clone());
+        if let Err(error) = self.recover(&pool).await {
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            self.catalog_mut().remove_pool(id);
+            return Err(error.context(format!("recover pool {}", spec.name)));
+        }
+        Ok(pool)
+    }
+
+    async fn create_pool(self: &Arc<Self>, spec: PoolSpec) -> Result<PoolStatus> {
+        let pool = self.open_pool(&spec, true).await?;
+        let name = spec.name.clone();
+        self.remember(move |pools| {
+            pools.retain(|other| other.name != spec.name);
+            pools.push(spec);
+        })
+        .await?;
+        self.unopened.write().unwrap_or_else(PoisonError::into_inner).retain(|unopened| unopened.spec.name != name);
+        Ok(self.pool_status(&pool).await)
+    }
+
+    async fn delete_pool(&self, name_or_id: &str) -> Result<()> {
+        let found = self.pools().into_iter().find(|pool| {
+            let info = pool.backend.info();
+            info.name == name_or_id || info.id.as_str() == name_or_id
+        });
+        let name = match &found {
+            Some(pool) => pool.backend.info().name.clone(),
+            None => name_or_id.to_owned(),
+        };
+        if let Some(pool) = found {
+            let status = self.pool_status(&pool).await;
+            if status.volumes + status.snapshots > 0 || !pool.damaged.is_empty() {
+                let text = format!(
+                    "pool {name} holds {} volumes and {} snapshots: delete them first",
+                    status.volumes, status.snapshots
+                );
+                return Err(Error::precondition(text));
+            }
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
+        }
+        self.unopened.write().unwrap_or_else(PoisonError::into_inner).retain(|unopened| unopened.spec.name != name);
+        let spec = self.remembered().await?.into_iter().find(|spec| spec.name == name);
+        if let Some(spec) = spec {
+            self.opener.close(&spec).await?;
+        }
+        self.remember(|pools| pools.retain(|spec| spec.name != name)).await
+    }
+
+    async fn pool_status(&self, pool: &Pool) -> PoolStatus {
+        let mut faults = pool.backend.faults().await;
+        let capacity = match pool.backend.capacity().await {
+            Ok(capacity) => capacity,
+            Err(error) => {
+                let message = error.to_string();
+                faults.push(crate::backend::Fault { severity: Severity::Inaccessible, reason: "PoolUnreadable", message });
+                crate::backend::Capacity::default()
+            }
+        };
+        let catalog = self.catalog();
+        let id = pool.id();
+        let volumes = catalog.volumes().values().filter(|volume| volume.id.pool() == id);
+        let (count, logical) = volumes.fold((0, 0), |(count, sum), volume| (count + 1, sum + volume.size));
+        let snapshots = catalog.snapshots().keys().filter(|snapshot| snapshot.pool() == id).count() as u64;
+        PoolStatus { info: pool.backend.info().clone(), capacity, logical, volumes: count, snapshots, faults }
+    }
+}

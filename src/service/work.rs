@@ -1,0 +1,46 @@
+//! Running work: under its locks, as its own task.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::locks::{Key, Mode};
+use super::{Inner, Service};
+use crate::volume::{Error, ObjectId, Result};
+
+/// An exclusive lock on an object.
+pub(super) fn exclusive(id: impl Into<ObjectId>) -> (Key, Mode) {
+    (Key::Object(id.into()), Mode::Exclusive)
+}
+
+/// A shared lock on an object: it must stay, but is only read from.
+pub(super) fn shared(id: impl Into<ObjectId>) -> (Key, Mode) {
+    (Key::Object(id.into()), Mode::Shared)
+}
+
+impl Service {
+    /// Takes the locks, then runs `job` to its end whatever becomes of the caller.
+    pub(super) async fn work<T, F>(&self, keys: Vec<(Key, Mode)>, job: impl FnOnce(Arc<Inner>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let held = self.inner.locks.take(keys).await?;
+        let job = job(self.inner.clone());
+        let task = self.inner.tracker.spawn(
+            async move {
+                let result = job.await;
+                drop(held);
+                result
+            }
+            .in_current_span(),
+        );
+        match task.await {
+            Ok(result) => result,
+            Err(gone) => {
+                Err(Error::internal(format!("the work ended without an answer ({gone}): look at the server's log")))
+            }
+        }
+    }
+}
