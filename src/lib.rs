@@ -14,8 +14,14 @@ pub mod service;
 
 pub mod proto;
 
+pub mod telemetry;
+
+pub mod config;
+
 pub mod metrics;
 
 pub mod admin;
 
 pub mod csi;
+
+pub mod cli;

@@ -6,6 +6,7 @@
 //! connections, lets calls and the work behind them finish within a limit, and then leaves: what is cut off there is
 //! what a crash would cut off, and recovery knows it.
 
+use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -62,14 +62,15 @@ pub async fn report_health(reporter: &HealthReporter, serving: bool) {
     }
 }
 
-/// Serves until `stop`, then waits up to `grace` for calls and for `work`, and removes the socket.
+/// Serves until `stop`, then waits up to `grace` for calls and then for `drain` (the work that calls have begun), and
+/// removes the socket.
 ///
 /// Fails only if it could not serve at all. Work that outlasts `grace` is logged and left to recovery.
 pub async fn serve(
     socket: Socket,
     routes: Routes,
     calls: CallLayer,
-    work: &TaskTracker,
+    drain: impl Future<Output = ()>,
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {
@@ -91,14 +92,13 @@ pub async fn serve(
     };
     let finished = async {
         let served = server.await;
-        work.close();
-        work.wait().await;
+        drain.await;
         served
     };
     let result = tokio::select! {
         served = finished => served.context("the gRPC server ended"),
         () = deadline => {
-            tracing::warn!(limit = ?grace, tasks = work.len(), "calls or their work outlasted the shutdown limit; the next start finishes or undoes them");
+            tracing::warn!(limit = ?grace, "calls or their work outlasted the shutdown limit; the next start finishes or undoes them");
             Ok(())
         }
     };
@@ -144,6 +144,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use tokio::sync::Notify;
+    use tokio_util::task::TaskTracker;
     use tonic::transport::{Channel, Endpoint};
     use tonic::{Code, Request, Response, Status};
 
@@ -198,9 +199,14 @@ mod tests {
             let _health = with_reflection_and_health(&mut services).unwrap();
             let calls = CallLayer::new(metrics.clone(), stop.clone());
             let (tracked, stopped) = (work.clone(), stop.clone());
-            let ended = tokio::spawn(async move {
-                serve(socket, services.routes(), calls, &tracked, stopped, grace).await
-            });
+            let drain = async move {
+                tracked.close();
+                tracked.wait().await;
+            };
+            let ended =
+                tokio::spawn(
+                    async move { serve(socket, services.routes(), calls, drain, stopped, grace).await },
+                );
             Running { dir, metrics, begun, go_on, work, stop, ended }
         }
 

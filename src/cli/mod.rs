@@ -1,0 +1,53 @@
+//! The command line: one file per command.
+//!
+//! `serve` runs the server; every other command is a client of its socket, or needs no server at all. Exit codes: 0
+//! when it worked, 1 when it did not (one line on standard error says why and what to do), 2 when the command line
+//! was not understood. Answers go to standard output and nothing else does.
+
+pub mod client;
+mod completions;
+mod serve;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// Gives everyone their own writable copy of real data in seconds: a CSI driver that snapshots, clones, rewinds and
+/// refreshes volumes on the disks that are there.
+#[derive(Debug, Parser)]
+#[command(name = "offshoot", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Completions(completions) => completions.run(&mut Cli::command()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_argument_has_help() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+        }
+    }
+}
