@@ -6,6 +6,9 @@
 //! kind has removed what it made.
 
 pub mod local;
+mod opener;
+
+pub use opener::Backends;
 
 use std::path::PathBuf;
 use std::sync::Arc;

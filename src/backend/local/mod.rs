@@ -99,6 +99,10 @@ impl Backend for Local {
         &self.pool.info
     }
 
+    fn records(&self) -> &Path {
+        &self.pool.names.dir
+    }
+
     fn layout(&self, mount: bool, block: bool, fs: Option<FsType>) -> Result<Layout> {
         self.pool.layout(mount, block, fs)
     }
