@@ -13,6 +13,7 @@ pub mod spec;
 
 pub mod capacity;
 pub mod mkfs_options;
+pub mod mount_options;
 pub mod names;
 pub mod page;
 pub mod params;

@@ -1,0 +1,499 @@
+//! The allow-list for mount options.
+//!
+//! They come from a StorageClass or PV, and a PV may be written by people who should not be able to mount with `suid`
+//! or from another source; `x,suid,dev` in one string has done that to another driver. So a flag is one option, each is
+//! matched against a list per filesystem, and the result is keys and values that are set one by one, never a string.
+//!
+//! CSI says that mount flags may be sensitive. So an error names a flag by its place in the list, and by its name only
+//! if that name stands in our own tables.
+
+use super::error::{Error, Result};
+use super::spec::FsType;
+
+/// Where the flags stand in a request.
+const FIELD: &str = "volume_capability.mount.mount_flags";
+const MAX_FLAG: usize = 4096;
+const MAX_FLAGS: usize = 64;
+
+/// A flag of the mount itself rather than of its filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GenericFlag {
+    /// No programs are started from it.
+    NoExec,
+    /// Access times are not kept.
+    NoAtime,
+    /// Access times of directories are not kept.
+    NoDirAtime,
+    /// Access times are kept loosely.
+    RelAtime,
+    /// Every access time is kept.
+    StrictAtime,
+}
+
+/// What a mount needs, in parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountPlan {
+    /// Options for the filesystem, each to be set by itself: a key, and a value where the option takes one.
+    pub options: Vec<(String, Option<String>)>,
+    /// Flags of the mount, next to `nosuid` and `nodev`, which are always set.
+    pub flags: Vec<GenericFlag>,
+    /// Whether `ro` was among them.
+    pub read_only: bool,
+}
+
+/// What may stand behind an option's name.
+#[derive(Clone, Copy)]
+enum Value {
+    /// Nothing.
+    Absent,
+    /// A whole number in this range.
+    Number(u64, u64),
+    /// A number of bytes, perhaps with `k`, `m` or `g`, in this range.
+    Size(u64, u64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Nothing, or one of these words.
+    AbsentOr(&'static [&'static str]),
+    /// Nothing, or an algorithm with a level up to its number (0: it takes none).
+    Compression,
+    /// An SELinux label, perhaps in double quotes, as kubelet gives it.
+    Label,
+}
+
+use Value::{Absent, AbsentOr, Compression, Label, Number, Size, Word};
+
+/// Options that the kernel knows for every filesystem.
+const COMMON: &[(&str, Value)] =
+    &[("sync", Absent), ("dirsync", Absent), ("lazytime", Absent), ("context", Label)];
+
+const EXT4: &[(&str, Value)] = &[
+    ("acl", Absent),
+    ("commit", Number(1, 300)),
+    ("data", Word(&["ordered", "journal", "writeback"])),
+    ("delalloc", Absent),
+    ("nodelalloc", Absent),
+    ("discard", Absent),
+    ("nodiscard", Absent),
+    ("errors", Word(&["remount-ro", "continue"])),
+    ("init_itable", Number(0, 1000)),
+    ("noinit_itable", Absent),
+    ("journal_checksum", Absent),
+];
+
+const XFS: &[(&str, Value)] = &[
+    ("allocsize", Size(4 << 10, 1 << 30)),
+    ("discard", Absent),
+    ("nodiscard", Absent),
+    ("inode64", Absent),
+    ("largeio", Absent),
+    ("nolargeio", Absent),
+    ("logbsize", Size(16 << 10, 256 << 10)),
+    ("logbufs", Number(2, 8)),
+    ("noquota", Absent),
+    ("nouuid", Absent),
+    ("swalloc", Absent),
+];
+
+const BTRFS: &[(&str, Value)] = &[
+    ("acl", Absent),
+    ("noacl", Absent),
+    ("autodefrag", Absent),
+    ("noautodefrag", Absent),
+    ("commit", Number(1, 300)),
+    ("compress", Compression),
+    ("compress-force", Compression),
+    ("discard", AbsentOr(&["async", "sync"])),
+    ("nodiscard", Absent),
+    ("max_inline", Size(0, 4 << 10)),
+    ("space_cache", Word(&["v2"])),
+    ("ssd", Absent),
+    ("nossd", Absent),
+];
+
+/// Options that people do ask for, and why they cannot have them.
+const REFUSED: &[(&str, &str)] = &[
+    ("suid", "set-uid programs inside a volume would run with rights of the node"),
+    ("dev", "device nodes inside a volume would reach the node's devices"),
+    ("remount", "an option cannot change what kind of call this is"),
+    ("bind", "an option cannot change what kind of call this is"),
+    ("rbind", "an option cannot change what kind of call this is"),
+    ("move", "an option cannot change what kind of call this is"),
+    ("loop", "the driver attaches the device"),
+    ("offset", "the driver attaches the device"),
+    ("sizelimit", "the driver attaches the device"),
+    ("source", "the driver chooses the device"),
+    ("device", "the driver chooses the device"),
+    ("logdev", "the driver chooses the device"),
+    ("rtdev", "the driver chooses the device"),
+    ("journal_dev", "the driver chooses the device"),
+    ("journal_path", "the driver chooses the device"),
+    ("subvol", "the driver chooses the subvolume"),
+    ("subvolid", "the driver chooses the subvolume"),
+    ("barrier", "a power cut would lose acknowledged writes"),
+    ("nobarrier", "a power cut would lose acknowledged writes"),
+    ("journal_async_commit", "a power cut could damage the filesystem"),
+    ("noload", "the volume would be mounted without its last writes"),
+    ("norecovery", "the volume would be mounted without its last writes"),
+    ("panic", "a damaged volume must not stop the node"),
+    ("fscontext", "only context is taken"),
+    ("defcontext", "only context is taken"),
+    ("rootcontext", "only context is taken"),
+];
+
+/// Checks the flags of a request for a filesystem of kind `fs`. Repeating a flag is harmless, contradicting one is not.
+///
+/// # Errors
+/// [`super::Kind::Invalid`], naming the flag by its place in the list.
+pub fn check(fs: FsType, flags: &[String]) -> Result<MountPlan> {
+    if flags.len() > MAX_FLAGS {
+        return Err(Error::invalid(
+            FIELD,
+            format!("has {} entries; at most {MAX_FLAGS} are taken", flags.len()),
+        ));
+    }
+    let mut plan = MountPlan::default();
+    let mut read_write = false;
+    for (n, flag) in flags.iter().enumerate() {
+        let bad = |why: String| Error::invalid(&format!("{FIELD}[{n}]"), why);
+        let (key, value) = split(flag).map_err(bad)?;
+        match (key, value) {
+            ("ro", None) => plan.read_only = true,
+            ("rw", None) => read_write = true,
+            // What every mount has anyway.
+            ("nosuid" | "nodev" | "exec" | "async", None) => {}
+            _ => match generic(key).filter(|_| value.is_none()) {
+                Some(flag) if plan.flags.contains(&flag) => {}
+                Some(flag) => plan.flags.push(flag),
+                None => add(&mut plan.options, fs, key, value).map_err(bad)?,
+            },
+        }
+    }
+    contradictions(&plan, read_write).map_err(|why| Error::invalid(FIELD, why))?;
+    Ok(plan)
+}
+
+/// One flag as key and value, once nothing can be hidden in it.
+fn split(flag: &str) -> Result<(&str, Option<&str>), String> {
+    if flag.is_empty() {
+        return Err("is empty".into());
+    }
+    if flag.len() > MAX_FLAG {
+        return Err(format!("is {} bytes long; at most {MAX_FLAG} are taken", flag.len()));
+    }
+    if flag.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("holds white space or control characters".into());
+    }
+    let (key, value) = match flag.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (flag, None),
+    };
+    // The categories of an SELinux label have commas between them; its own grammar looks after those.
+    if key != "context" && flag.contains(',') {
+        return Err("holds a comma; give each option as an entry of its own".into());
+    }
+    Ok((key, value))
+}
+
+fn generic(key: &str) -> Option<GenericFlag> {
+    Some(match key {
+        "noexec" => GenericFlag::NoExec,
+        "noatime" => GenericFlag::NoAtime,
+        "nodiratime" => GenericFlag::NoDirAtime,
+        "relatime" => GenericFlag::RelAtime,
+        "strictatime" => GenericFlag::StrictAtime,
+        _ => return None,
+    })
+}
+
+fn options_of(fs: FsType) -> &'static [(&'static str, Value)] {
+    match fs {
+        FsType::Ext4 => EXT4,
+        FsType::Xfs => XFS,
+        FsType::Btrfs => BTRFS,
+    }
+}
+
+fn add(
+    options: &mut Vec<(String, Option<String>)>,
+    fs: FsType,
+    key: &str,
+    value: Option<&str>,
+) -> Result<(), String> {
+    if let Some((key, why)) = REFUSED.iter().find(|(refused, _)| *refused == key) {
+        return Err(format!("`{key}` is refused: {why}"));
+    }
+    if key == "errors" && value == Some("panic") {
+        return Err("`errors=panic` is refused: a damaged volume must not stop the node".into());
+    }
+    let mut known = options_of(fs).iter().chain(COMMON);
+    let Some((key, grammar)) = known.find(|(known, _)| *known == key) else {
+        let names: Vec<&str> = options_of(fs).iter().chain(COMMON).map(|(name, _)| *name).collect();
+        let generic = "ro rw noexec noatime nodiratime relatime strictatime";
+        let fs = fs.as_str();
+        return Err(format!(
+            "is not an option that {fs} volumes may have; allowed are {generic} {}",
+            names.join(" ")
+        ));
+    };
+    let value = read(*grammar, value).map_err(|why| format!("`{key}` {why}"))?;
+    match options.iter().find(|(there, _)| there == key) {
+        None => options.push(((*key).to_owned(), value)),
+        Some((_, there)) if *there == value => {}
+        Some(_) => return Err(format!("`{key}` is there twice with different values")),
+    }
+    Ok(())
+}
+
+fn read(grammar: Value, value: Option<&str>) -> Result<Option<String>, String> {
+    let kept = || Ok(value.map(str::to_owned));
+    match (grammar, value) {
+        (Absent | AbsentOr(_) | Compression, None) => Ok(None),
+        (Absent, Some(_)) => Err("takes no value".into()),
+        (Number(low, high), _) => match value.and_then(number) {
+            Some(n) if (low..=high).contains(&n) => kept(),
+            _ => Err(format!("takes a whole number from {low} to {high}")),
+        },
+        (Size(low, high), _) => match value.and_then(size) {
+            Some(n) if (low..=high).contains(&n) => kept(),
+            _ => Err(format!("takes a number of bytes from {low} to {high}, or one with k, m or g")),
+        },
+        (Word(words) | AbsentOr(words), _) => match value {
+            Some(word) if words.contains(&word) => kept(),
+            _ => Err(format!("takes one of {}", words.join(", "))),
+        },
+        (Compression, Some(text)) if compression(text) => kept(),
+        (Compression, Some(_)) => {
+            Err("takes zstd, zstd:1 to zstd:15, zlib, zlib:1 to zlib:9, lzo or no".into())
+        }
+        (Label, _) => {
+            let text = value.unwrap_or_default();
+            let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+            match label(bare) {
+                true => Ok(Some(bare.to_owned())),
+                false => Err("takes an SELinux label user:role:type:level".into()),
+            }
+        }
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+fn size(text: &str) -> Option<u64> {
+    let units = [('k', 10), ('m', 20), ('g', 30)];
+    let unit = units.into_iter().find_map(|(c, shift)| Some((text.strip_suffix(c)?, shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    number(digits)?.checked_mul(1 << shift)
+}
+
+fn compression(text: &str) -> bool {
+    let (algorithm, level) = match text.split_once(':') {
+        Some((algorithm, level)) => (algorithm, Some(level)),
+        None => (text, None),
+    };
+    let most = match algorithm {
+        "zstd" => 15,
+        "zlib" => 9,
+        "lzo" | "no" => 0,
+        _ => return false,
+    };
+    level.is_none_or(|level| number(level).is_some_and(|n| (1..=most).contains(&n)))
+}
+
+/// `user:role:type:level`, the level such as `s0`, `s0:c1,c2`, `s0-s0:c0.c1023`.
+fn label(text: &str) -> bool {
+    let mut parts = text.splitn(4, ':');
+    let word = |part: Option<&str>| {
+        part.is_some_and(|p| {
+            !p.is_empty()
+                && p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || b == b'.')
+        })
+    };
+    let names = word(parts.next()) && word(parts.next()) && word(parts.next());
+    let level =
+        parts.next().is_none_or(|levels| levels.split('-').count() <= 2 && levels.split('-').all(level));
+    names && level && text.len() <= 256
+}
+
+fn level(text: &str) -> bool {
+    let (sensitivity, categories) = match text.split_once(':') {
+        Some((sensitivity, categories)) => (sensitivity, Some(categories)),
+        None => (text, None),
+    };
+    let numbered =
+        |text: &str, letter: char| text.strip_prefix(letter).and_then(number).is_some_and(|n| n <= 1023);
+    let category = |text: &str| text.split('.').count() <= 2 && text.split('.').all(|c| numbered(c, 'c'));
+    numbered(sensitivity, 's') && categories.is_none_or(|list| list.split(',').all(category))
+}
+
+fn contradictions(plan: &MountPlan, read_write: bool) -> Result<(), String> {
+    if plan.read_only && read_write {
+        return Err("asks for both ro and rw".into());
+    }
+    use GenericFlag::{NoAtime, RelAtime, StrictAtime};
+    if plan.flags.iter().filter(|flag| matches!(flag, NoAtime | RelAtime | StrictAtime)).count() > 1 {
+        return Err("asks for more than one of noatime, relatime and strictatime".into());
+    }
+    let has = |key: &str| plan.options.iter().any(|(there, _)| there == key);
+    for (key, _) in &plan.options {
+        if has(&format!("no{key}")) {
+            return Err(format!("asks for both {key} and no{key}"));
+        }
+    }
+    if has("compress") && has("compress-force") {
+        return Err("asks for both compress and compress-force".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::Kind;
+    use proptest::prelude::*;
+
+    fn plan(fs: FsType, flags: &[&str]) -> Result<MountPlan> {
+        super::check(fs, &flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>())
+    }
+
+    /// `names` is what the refusal must say; `None` means that the flags are allowed.
+    #[track_caller]
+    fn check(fs: FsType, flags: &[&str], names: Option<&str>) {
+        match (plan(fs, flags), names) {
+            (Ok(_), None) => {}
+            (Ok(plan), Some(_)) => panic!("{flags:?} was allowed as {plan:?}"),
+            (Err(error), None) => panic!("{flags:?} was refused: {error}"),
+            (Err(error), Some(names)) => {
+                assert_eq!(error.kind(), Kind::Invalid);
+                assert!(error.to_string().contains(names), "{error} does not say {names}");
+            }
+        }
+    }
+
+    #[test]
+    fn listed_options_become_keys_and_values() {
+        let found =
+            plan(FsType::Ext4, &["ro", "noatime", "nodev", "commit=30", "errors=remount-ro", "noatime"])
+                .unwrap();
+        let options =
+            vec![("commit".into(), Some("30".into())), ("errors".into(), Some("remount-ro".into()))];
+        assert_eq!(found, MountPlan { options, flags: vec![GenericFlag::NoAtime], read_only: true });
+        assert_eq!(plan(FsType::Xfs, &[]).unwrap(), MountPlan::default());
+        check(
+            FsType::Ext4,
+            &["data=journal", "nodelalloc", "journal_checksum", "init_itable=10", "discard"],
+            None,
+        );
+        check(
+            FsType::Xfs,
+            &["logbsize=256k", "logbufs=8", "allocsize=64m", "nouuid", "inode64", "noexec"],
+            None,
+        );
+        check(
+            FsType::Btrfs,
+            &["compress=zstd:3", "discard=async", "ssd", "space_cache=v2", "max_inline=2048"],
+            None,
+        );
+        check(FsType::Btrfs, &["compress", "discard", "sync", "dirsync", "lazytime", "strictatime"], None);
+    }
+
+    #[test]
+    fn whatever_is_not_listed_is_refused_by_its_place() {
+        check(FsType::Ext4, &["noatime", "nouuid"], Some("mount_flags[1]"));
+        check(FsType::Xfs, &["data=ordered"], Some("mount_flags[0]"));
+        check(FsType::Ext4, &["suid"], Some("suid"));
+        check(FsType::Ext4, &["dev"], Some("dev"));
+        check(FsType::Ext4, &["remount"], Some("remount"));
+        check(FsType::Ext4, &["bind"], Some("bind"));
+        check(FsType::Ext4, &["loop"], Some("loop"));
+        check(FsType::Ext4, &["offset=4096"], Some("offset"));
+        check(FsType::Ext4, &["source=/dev/sda"], Some("source"));
+        check(FsType::Ext4, &["errors=panic"], Some("errors=panic"));
+        check(FsType::Ext4, &["barrier=0"], Some("barrier"));
+        check(FsType::Btrfs, &["subvol=/"], Some("subvol"));
+        check(FsType::Btrfs, &["device=/dev/sda"], Some("device"));
+        check(FsType::Btrfs, &["compress=zstd:16"], Some("zstd"));
+        check(FsType::Btrfs, &["compress=lzo:1"], Some("zstd"));
+        check(FsType::Ext4, &["-o"], Some("mount_flags[0]"));
+        check(FsType::Ext4, &["noatime=1"], Some("mount_flags[0]"));
+        check(FsType::Ext4, &["RO"], Some("mount_flags[0]"));
+    }
+
+    #[test]
+    fn nothing_can_be_hidden_inside_a_flag() {
+        check(FsType::Ext4, &["noatime,suid"], Some("comma"));
+        check(FsType::Ext4, &["x,source=/"], Some("comma"));
+        check(FsType::Ext4, &["commit=5,dev"], Some("comma"));
+        check(FsType::Ext4, &["commit=5=6"], Some("commit"));
+        check(FsType::Ext4, &["commit="], Some("commit"));
+        check(FsType::Ext4, &["=1"], Some("mount_flags[0]"));
+        check(FsType::Ext4, &[""], Some("empty"));
+        check(FsType::Ext4, &["discard=1"], Some("takes no value"));
+        check(FsType::Ext4, &["no\0atime"], Some("control"));
+        check(FsType::Ext4, &["noatime\n"], Some("control"));
+        check(FsType::Ext4, &["commit= 5"], Some("white space"));
+        check(FsType::Ext4, &[&"x".repeat(4097)], Some("4096"));
+        check(FsType::Ext4, &["ro"; 65], Some("64"));
+        check(FsType::Ext4, &["commit=99999999999999999999999"], Some("commit"));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        check(FsType::Ext4, &["ro", "rw"], Some("ro and rw"));
+        check(FsType::Ext4, &["noatime", "relatime"], Some("noatime"));
+        check(FsType::Ext4, &["discard", "nodiscard"], Some("nodiscard"));
+        check(FsType::Ext4, &["commit=5", "commit=6"], Some("twice"));
+        check(FsType::Ext4, &["commit=5", "commit=5"], None);
+        check(FsType::Btrfs, &["compress", "compress-force=zstd"], Some("compress-force"));
+    }
+
+    #[test]
+    fn a_label_is_taken_with_and_without_quotes_and_nothing_rides_on_it() {
+        let given = plan(FsType::Xfs, &["context=\"system_u:object_r:container_file_t:s0:c1,c2\""]).unwrap();
+        let label = "system_u:object_r:container_file_t:s0:c1,c2".to_owned();
+        assert_eq!(given.options, [("context".to_owned(), Some(label))]);
+        check(FsType::Ext4, &["context=u:r:t"], None);
+        check(FsType::Ext4, &["context=u:r:t:s0-s15:c0.c1023"], None);
+        for bad in [
+            "u:r",
+            "u:r:t:s0,suid",
+            "u:r:t:s0:c1,suid",
+            "\"u:r:t:s0",
+            "u:r:t:s0\",dev",
+            "",
+            "u:r:t:s0:c1,",
+            "u::t:s0",
+        ] {
+            check(FsType::Ext4, &[&format!("context={bad}")], Some("context"));
+        }
+        check(FsType::Ext4, &["context"], Some("context"));
+        check(FsType::Ext4, &["fscontext=u:r:t:s0"], Some("fscontext"));
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_what_may_be_secret() {
+        for flag in
+            ["s3cr3t", "password=s3cr3t", "commit=s3cr3t", "context=s3cr3t", "compress=s3cr3t", "s3cr3t,x"]
+        {
+            let error = plan(FsType::Btrfs, &[flag]).unwrap_err();
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_allowed_is_listed_and_plain(
+            flags in proptest::collection::vec("[a-z_-]{1,12}(=[a-z0-9:,\"]{0,12})?|\\PC{0,6}|(no)?(atime|discard|exec)|commit=[0-9]{1,3}", 0..4),
+        ) {
+            for fs in FsType::ALL {
+                for (key, value) in super::check(fs, &flags).into_iter().flat_map(|plan| plan.options) {
+                    prop_assert!(options_of(fs).iter().chain(COMMON).any(|(known, _)| *known == key));
+                    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_:.,".contains(&b);
+                    prop_assert!(value.unwrap_or_default().bytes().all(plain));
+                }
+            }
+        }
+    }
+}
