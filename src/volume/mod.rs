@@ -12,12 +12,15 @@ pub mod record;
 pub mod spec;
 
 pub mod capacity;
+pub mod extents;
+pub mod lineage;
 pub mod mkfs_options;
 pub mod mount_options;
 pub mod names;
 pub mod page;
 pub mod params;
 pub mod quantity;
+pub mod superblock;
 
 pub use error::{Error, Kind, Result};
 pub use id::{GroupId, ObjectId, PoolId, SnapshotId, VolumeId};
