@@ -31,6 +31,7 @@ impl World {
         LoopDevice {
             path: PathBuf::from(format!("/dev/loop{}", rdev - LOOP_MAJOR)),
             rdev,
+            file: PathBuf::from(self.name_of(device.image)),
             read_only: device.read_only,
             direct_io: device.direct_io,
         }
