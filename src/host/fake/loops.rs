@@ -31,10 +31,16 @@ impl World {
         LoopDevice {
             path: PathBuf::from(format!("/dev/loop{}", rdev - LOOP_MAJOR)),
             rdev,
-            file: PathBuf::from(self.name_of(device.image)),
+            file: PathBuf::from(self.backing_name(device.image)),
             read_only: device.read_only,
             direct_io: device.direct_io,
         }
+    }
+
+    /// The name of a backing file as the kernel shows it.
+    fn backing_name(&self, image: Ino) -> String {
+        let removed = self.inodes.get(&image).is_none_or(|node| !node.linked);
+        self.name_of(image) + if removed { " (deleted)" } else { "" }
     }
 
     /// The device number behind a node.
@@ -111,8 +117,7 @@ impl World {
     }
 
     pub(super) fn loops_of(&self, file: &Path) -> Step<Vec<LoopDevice>> {
-        let (_, ino) = self.there(file, Links::All)?;
-        self.file(ino)?;
+        let Some((_, ino)) = self.maybe(file, Links::All)? else { return Ok(Vec::new()) };
         Ok(self.loops.iter().filter(|(_, d)| d.image == ino).map(|(rdev, d)| self.shown(*rdev, d)).collect())
     }
 
@@ -141,13 +146,12 @@ impl World {
     pub(super) fn loop_detach(&mut self, device: &LoopDevice, file: &Path) -> Step<Detached> {
         let Some(attached) = self.loops.get(&device.rdev) else { return Ok(Detached::Gone) };
         let image = attached.image;
-        let same = match self.maybe(file, Links::All)? {
-            Some((_, ino)) => ino == image,
-            // The file was removed: then the name that the device remembers must agree.
-            None => !self.node(image)?.linked && Path::new(&self.name_of(image)) == file,
-        };
-        if !same {
-            return fail(Cause::Invalid, "the loop device belongs to another file now");
+        // The file may have been removed or replaced: then the name that the device remembers must agree.
+        let orphan = !self.node(image)?.linked && Path::new(&self.name_of(image)) == file;
+        let same = self.maybe(file, Links::All)?.is_some_and(|(_, ino)| ino == image);
+        if !same && !orphan {
+            // Another's by now: as far as this file goes, the device is gone.
+            return Ok(Detached::Gone);
         }
         if self.claimed(device.rdev) || attached.opens > 0 {
             if let Some(attached) = self.loops.get_mut(&device.rdev) {
