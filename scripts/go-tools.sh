@@ -28,11 +28,8 @@ cache=${OFFSHOOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/offshoot}/go-tools
 hash=$(cat go.mod go.sum ../../scripts/go-tools.sh | sha256sum | cut -c 1-16)
 bin=$cache/$hash
 
-missing=no
-for program in "${programs[@]}"; do
-    [ -x "$bin/${program##*/}" ] || missing=yes
-done
-if [ "$missing" = no ]; then
+# The directory gets its name only when all in it is built.
+if [ -d "$bin" ]; then
     echo "$bin"
     exit 0
 fi
@@ -41,7 +38,7 @@ fi
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
-if [ -x "$bin/csi-sanity" ]; then
+if [ -d "$bin" ]; then
     echo "$bin"
     exit 0
 fi
@@ -68,13 +65,13 @@ if [ "$(printf '%s\n%s\n' "$needed" "$present" | sort -V | head -n 1)" != "$need
 fi
 
 echo "go-tools.sh: building ${programs[*]##*/}, two to three minutes the first time" >&2
+version=$(sed -n 's|.*kubernetes-csi/csi-test/v5 \(v[^ ]*\).*|\1|p' go.mod)
 part=$bin.part
 rm -rf "$part"
 mkdir -p "$part"
 # -p 2: each compiler takes up to 1 GB. Nothing of a user's own go settings changes what is built.
 env -u GOROOT GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 \
-    "$go" build -trimpath -buildvcs=false -p 2 -ldflags="-s -w" -o "$part/" "${programs[@]}" ||
+    "$go" build -trimpath -buildvcs=false -p 2 -ldflags="-s -w -X main.VERSION=$version" -o "$part/" "${programs[@]}" ||
     fail "the build failed; if it names a host or the proxy, check DNS and GOPROXY=$(go env GOPROXY)"
-rm -rf "$bin"
 mv "$part" "$bin"
 echo "$bin"

@@ -66,14 +66,17 @@ inside() {
 
     # The guest's two serial lines are the command's stdout and stderr. They go through `cat`, since the kernel makes its ends non-blocking,
     # which would follow the file description into the caller's terminal.
-    local console="" status=0
+    local console="" prefix="" status=0
     exec 3> >(exec cat)
     local out_cat=$!
     exec 4> >(exec cat >&2 3>&-)
     local err_cat=$!
     if [ "$verbose" = yes ]; then
-        tail --follow --lines=+1 --quiet "$log" > >(sed -u 's/^/uml: /' >&2) 3>&- 4>&- &
+        exec 5> >(exec sed -u 's/^/uml: /' >&2 3>&- 4>&-)
+        prefix=$!
+        tail --follow --lines=+1 --quiet "$log" >&5 3>&- 4>&- &
         console=$!
+        exec 5>&-
     fi
     local pin=()
     if [ "$cpu" != any ]; then pin=(taskset -c "$cpu"); fi
@@ -90,7 +93,7 @@ inside() {
     local process
     for process in /proc/[0-9]*; do
         case ${process#/proc/} in
-        1 | "$out_cat" | "$err_cat" | "$console") ;;
+        1 | "$out_cat" | "$err_cat" | "$console" | "$prefix") ;;
         *) kill -KILL "${process#/proc/}" 2>/dev/null || true ;;
         esac
     done
@@ -98,6 +101,7 @@ inside() {
     if [ -n "$console" ]; then
         sleep 0.2
         kill "$console"
+        wait "$prefix" || true
     fi
     if [ -s "$control/status" ]; then
         exit "$(cat "$control/status")"
