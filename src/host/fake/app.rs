@@ -119,6 +119,11 @@ impl Fake {
         self.app("app_open_device", device.as_ref(), |w| w.open_device(device.as_ref(), false, open))
     }
 
+    /// Somebody runs `losetup -d`, which succeeds and happens when the last holder of the device is gone.
+    pub fn losetup_d(&self, device: impl AsRef<Path>) -> HostResult<()> {
+        self.app("losetup_d", device.as_ref(), |w| w.detach_lazily(device.as_ref()))
+    }
+
     /// A mount in another namespace (or device mapper) takes or leaves a device.
     pub fn hold_device(&self, device: impl AsRef<Path>, hold: bool) -> HostResult<()> {
         self.app("hold_device", device.as_ref(), |w| w.open_device(device.as_ref(), true, hold))

@@ -40,7 +40,7 @@ pub struct Audit {
     pub mounts: Vec<PathBuf>,
     /// Devices whose filesystem is frozen.
     pub frozen: Vec<PathBuf>,
-    /// Directories that are locked.
+    /// Lock files that are held.
     pub locks: Vec<PathBuf>,
     /// Bytes in use, by where the filesystem was mounted first.
     pub used: BTreeMap<PathBuf, u64>,

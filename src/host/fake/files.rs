@@ -39,7 +39,7 @@ impl World {
     }
 
     pub(super) fn read_file(&self, path: &Path) -> Step<Option<Vec<u8>>> {
-        let Some((_, ino)) = self.maybe(path, Links::All)? else { return Ok(None) };
+        let Some((_, ino)) = self.maybe(path, Links::Inner)? else { return Ok(None) };
         let data = self.file(ino)?;
         if data.len > READ_MAX {
             return fail(Cause::Invalid, "the file is larger than 1 MiB");
@@ -102,7 +102,7 @@ impl World {
 
     /// A file that is to be changed.
     pub(super) fn file_to_change(&self, path: &Path) -> Step<Ino> {
-        let (found, ino) = self.there(path, Links::All)?;
+        let (found, ino) = self.there(path, Links::Inner)?;
         self.file(ino)?;
         self.writable(&found, ino)?;
         Ok(ino)
@@ -130,7 +130,7 @@ impl World {
     }
 
     pub(super) fn clone_file(&mut self, from: &Path, to: &Path) -> Step<()> {
-        let (_, source) = self.there(from, Links::All)?;
+        let (_, source) = self.there(from, Links::Inner)?;
         let data = self.file(source)?.reflink();
         let found = self.free_place(to)?;
         let fs = self.node(found.parent)?.fs;
@@ -151,14 +151,14 @@ impl World {
 
     /// Bytes that a sparse copy of `from` to `to` has to write, if it may begin.
     pub(super) fn copy_begin(&self, from: &Path, to: &Path) -> Step<u64> {
-        let (_, source) = self.there(from, Links::All)?;
+        let (_, source) = self.there(from, Links::Inner)?;
         let total = self.file(source)?.blocks.len() as u64 * BLOCK;
         self.free_place(to)?;
         Ok(total)
     }
 
     pub(super) fn copy_end(&mut self, from: &Path, to: &Path) -> Step<()> {
-        let (_, source) = self.there(from, Links::All)?;
+        let (_, source) = self.there(from, Links::Inner)?;
         let data = self.file(source)?.clone();
         let found = self.free_place(to)?;
         let ino = self.place_file(&found, Data::sparse(data.len), None)?;
@@ -177,7 +177,7 @@ impl World {
     }
 
     pub(super) fn sync_file(&mut self, path: &Path) -> Step<()> {
-        let (_, ino) = self.there(path, Links::All)?;
+        let (_, ino) = self.there(path, Links::Inner)?;
         self.file(ino)?;
         self.harden(ino)?;
         self.sync_around(ino)
@@ -287,7 +287,7 @@ impl World {
     }
 
     pub(super) fn extents(&self, path: &Path, start: u64, max: usize) -> Step<Vec<Extent>> {
-        let (_, ino) = self.there(path, Links::All)?;
+        let (_, ino) = self.there(path, Links::Inner)?;
         let fs = self.fs(self.node(ino)?.fs)?;
         Ok(self.file(ino)?.extents(&fs.space, start, max))
     }

@@ -43,7 +43,7 @@ impl World {
     pub(super) fn mkfs(&mut self, path: &Path, spec: &MkfsSpec) -> Step<()> {
         let disk = self.disk_at(path)?;
         if disk.rdev.is_some_and(|rdev| self.claimed(rdev)) {
-            return fail(Cause::Program, format!("mkfs.{} exits with 1: the device is in use", spec.fs));
+            return fail(Cause::Busy, "the device is mounted or held");
         }
         if disk.read_only {
             return fail(Cause::Program, format!("mkfs.{} exits with 1: read-only device", spec.fs));
@@ -111,12 +111,17 @@ impl World {
     }
 
     pub(super) fn fsck(&mut self, device: &Path, fs: &str) -> Step<Fsck> {
+        // XFS and btrfs replay their log when they are mounted, and nobody else may.
+        match fs {
+            "ext4" => {}
+            "xfs" | "btrfs" => return Ok(Fsck::Clean),
+            other => return fail(Cause::Unsupported, format!("there is no filesystem {other}")),
+        }
         let (disk, sb) = self.unmounted(device, fs)?;
         if sb.damaged {
             return Ok(Fsck::Damaged(format!("{fs}: the superblock and the tables disagree")));
         }
-        // XFS and btrfs replay their log when they are mounted, and nobody else may.
-        if !sb.dirty || fs != "ext4" {
+        if !sb.dirty {
             return Ok(Fsck::Clean);
         }
         if disk.read_only {
@@ -128,18 +133,20 @@ impl World {
     }
 
     pub(super) fn grow_unmounted(&mut self, device: &Path, fs: &str) -> Step<bool> {
-        let (disk, sb) = self.unmounted(device, fs)?;
-        if fs != "ext4" {
-            return Ok(false);
+        match fs {
+            "ext4" => {}
+            "xfs" | "btrfs" => return Ok(false),
+            other => return fail(Cause::Unsupported, format!("there is no filesystem {other}")),
         }
-        if sb.dirty || sb.damaged {
-            return fail(Cause::Program, "resize2fs exits with 1: run e2fsck first");
+        let (disk, sb) = self.unmounted(device, fs)?;
+        if sb.damaged {
+            return fail(Cause::Program, "the filesystem is damaged, so it is not grown");
         }
         if disk.read_only {
             return fail(Cause::Program, "resize2fs exits with 1: read-only device");
         }
         let size = disk.size.max(sb.size);
-        self.put_superblock(disk.image, SuperBlock { size, ..sb })?;
+        self.put_superblock(disk.image, SuperBlock { size, dirty: false, ..sb })?;
         self.harden(disk.image)?;
         Ok(true)
     }
@@ -150,7 +157,7 @@ impl World {
         let mount_read_only =
             self.walk(target, Links::Refuse).map(|found| self.mounts[found.mount].read_only)?;
         if disk.rdev != Some(inside.rdev) {
-            return fail(Cause::Invalid, "the device is not what is mounted there");
+            return fail(Cause::Invalid, "what is mounted there is not on the device");
         }
         if fs == "ext4" && !self.cap_sys_resource {
             return fail(Cause::Denied, "growing a mounted ext4 needs CAP_SYS_RESOURCE");

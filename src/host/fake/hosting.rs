@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Fake;
+use super::data::Data;
 use super::world::{Links, fail};
 use crate::host::{
     Cause, Detached, DirEntry, DirLock, Extent, FileKind, FileMeta, FsStat, FsUsage, Fsck, Host, HostFacts,
@@ -114,9 +115,14 @@ impl Host for Fake {
     }
 
     fn lock_dir(&self, dir: &Path) -> HostResult<DirLock> {
-        let (ino, token) = self.run("lock_dir", dir, false, |w| {
-            let (_, ino) = w.there(dir, Links::All)?;
-            w.entries(ino)?;
+        let path = dir.join("lock");
+        let (ino, token) = self.run("lock_dir", dir, true, |w| {
+            // As on the real machine, it is a file in the directory that carries the lock, and it stays.
+            let found = w.walk(&path, Links::Inner)?;
+            let ino = match found.ino {
+                Some(ino) => w.file(ino).map(|_| ino)?,
+                None => w.free_place(&path).and_then(|at| w.place_file(&at, Data::default(), None))?,
+            };
             if w.locks.contains_key(&ino) {
                 return fail(Cause::Busy, "another process has the directory open");
             }

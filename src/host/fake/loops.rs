@@ -90,7 +90,7 @@ impl World {
         let device = Loop {
             image,
             read_only: options.read_only,
-            direct_io: options.direct_io && direct && !self.halfway,
+            direct_io: options.direct_io && direct,
             size,
             leaving: false,
             opens: 0,
@@ -100,7 +100,6 @@ impl World {
         self.add_node(rdev)?;
         let shown = self.shown(rdev, &device);
         self.loops.insert(rdev, device);
-        self.die_halfway()?;
         Ok(shown)
     }
 
@@ -153,14 +152,35 @@ impl World {
             // Another's by now: as far as this file goes, the device is gone.
             return Ok(Detached::Gone);
         }
-        if self.claimed(device.rdev) || attached.opens > 0 {
-            if let Some(attached) = self.loops.get_mut(&device.rdev) {
-                attached.leaving = true;
-            }
+        if self.claimed(device.rdev) {
+            self.die_halfway()?;
             return Ok(Detached::Held);
         }
+        if attached.opens > 0 {
+            // The driver clears it, sees it stay, and takes the kernel's mark "detach on last close" away again.
+            if self.halfway {
+                self.leave(device.rdev);
+            }
+            self.die_halfway()?;
+            return Ok(Detached::Held);
+        }
+        self.die_halfway()?;
         self.drop_loop(device.rdev)?;
         Ok(Detached::Gone)
+    }
+
+    /// Marks a device to go when its last holder does.
+    fn leave(&mut self, rdev: u64) {
+        if let Some(device) = self.loops.get_mut(&rdev) {
+            device.leaving = true;
+        }
+    }
+
+    /// What `losetup -d` of another program does: success, now or later.
+    pub(super) fn detach_lazily(&mut self, path: &Path) -> Step<()> {
+        let (rdev, _) = self.loop_at(path)?;
+        self.leave(rdev);
+        self.settle(rdev)
     }
 
     fn drop_loop(&mut self, rdev: u64) -> Step<()> {

@@ -277,9 +277,8 @@ const HALVES: &[&str] = &[
     "copy_sparse",
     "subvolume_create",
     "subvolume_snapshot",
-    "loop_attach",
+    "loop_detach",
     "mkfs",
-    "bind",
     "make_target",
 ];
 

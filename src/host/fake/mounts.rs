@@ -87,7 +87,7 @@ impl World {
     pub(super) fn inside_at(&self, target: &Path) -> Step<(Dev, Inside)> {
         let (found, ino) = self.there(target, Links::Refuse)?;
         if !found.mounted {
-            return fail(Cause::Invalid, "not a mount point");
+            return fail(Cause::NotFound, "nothing is mounted at this path");
         }
         let dev = self.node(ino)?.fs;
         match &self.fs(dev)?.inside {
@@ -374,9 +374,9 @@ impl World {
         let home = self.fs(fs)?.home.trim_end_matches('/').to_owned();
         let name = self.name_of(ino);
         let shown = name.strip_prefix(&home).filter(|rest| !rest.is_empty()).unwrap_or("/").to_owned();
-        let read_only = (read_only && !self.halfway) || self.mounts[from.mount].read_only;
+        let read_only = read_only || self.mounts[from.mount].read_only;
         self.mounts.push(Mount { target: at.path, fs, root: ino, shown, read_only, opens: 0 });
-        self.die_halfway()
+        Ok(())
     }
 
     pub(super) fn unmount(&mut self, path: &Path) -> Step<bool> {
@@ -411,11 +411,9 @@ impl World {
             return fail(Cause::Invalid, "a target is a directory or a file");
         }
         if let Some(there) = self.target_kind(path)? {
-            return if there == kind {
-                Ok(false)
-            } else {
-                fail(Cause::Invalid, "something of another kind is there")
-            };
+            // A bound device node covers the file that was made for it.
+            let same = there == kind || (kind == FileKind::File && there == FileKind::BlockDevice);
+            return if same { Ok(false) } else { fail(Cause::Exists, "the path is taken by another kind") };
         }
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         for dir in above.into_iter().rev() {

@@ -19,7 +19,7 @@ impl World {
     }
 
     fn may_limit(&self, ino: Ino) -> Step<()> {
-        if self.fs(self.node(ino)?.fs)?.quota { Ok(()) } else { fail(Cause::Other, "quotas are not enabled") }
+        if self.fs(self.node(ino)?.fs)?.quota { Ok(()) } else { fail(Cause::Unsupported, "quotas are off") }
     }
 
     fn subvolume_place(&self, path: &Path) -> Step<Found> {
