@@ -1,0 +1,22 @@
+#!/bin/bash
+# Everything that must pass before a change lands. `make test` calls it.
+#
+# Each step prints its name and how long it took; the first that fails ends the run with its output above.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { # NAME COMMAND…
+    local name=$1 start=$SECONDS
+    shift
+    echo "==> $name"
+    "$@"
+    echo "    $name: $((SECONDS - start)) s"
+}
+
+step "install what the tests use" scripts/setup.sh test
+step "formatting" cargo fmt --check
+step "lints" cargo clippy --locked --all-targets -- -D warnings
+step "licences" cargo deny --log-level error check licenses bans sources
+step "build" cargo build --locked --bins
+step "tests" cargo nextest run --locked --no-tests fail
+step "conformance" scripts/conformance.sh
