@@ -141,9 +141,10 @@ mod tests {
             let text = id.to_string();
             format!("{}{}", &text[..1], u32::from_str_radix(&text[34..], 16).unwrap())
         };
-        let show =
-            |line: &Line| format!("{}{}{}", line.strokes(), short(line.id), if line.gone { "!" } else { "" });
-        let found: Vec<String> = forest(links.iter().map(read)).iter().map(show).collect();
+        let lines = forest(links.iter().map(read));
+        let name = |line: &Line| format!("{}{}", short(line.id), if line.gone { "!" } else { "" });
+        let found: Vec<String> =
+            strokes(&lines).zip(&lines).map(|(strokes, line)| strokes + &name(line)).collect();
         assert_eq!(found, expect);
     }
 
