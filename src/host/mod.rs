@@ -45,10 +45,12 @@ pub trait Host: Send + Sync + 'static {
     /// Changes the length of a file. Growing adds a hole.
     fn set_len(&self, path: &Path, len: u64) -> HostResult<()>;
 
-    /// Sets space aside for every hole of the file, so that it reads as before and writing needs no more space.
+    /// Sets space aside for every hole of the file, so that it reads as before and writing there needs no more space.
+    /// Blocks that are shared with another file stay shared: overwriting those takes new space.
     fn allocate(&self, path: &Path) -> HostResult<()>;
 
-    /// Gives the space of blocks that are allocated but hold only zeros back to the filesystem.
+    /// Gives the space of blocks that are allocated but hold only zeros back to the filesystem. Nobody may write to the
+    /// file meanwhile, through a loop device neither: a block is looked at first and given back after.
     fn deallocate_zeros(&self, path: &Path) -> HostResult<()>;
 
     /// Makes `to`, which must not exist, share all bytes of `from` (FICLONE). [`Cause::Unsupported`] where it cannot.
@@ -77,7 +79,8 @@ pub trait Host: Send + Sync + 'static {
     /// Removes an *empty* directory; `false` if it was not there.
     fn remove_dir(&self, path: &Path) -> HostResult<bool>;
 
-    /// The allocated extents from byte `start` on, at most `max` of them, after flushing what is not yet placed.
+    /// The allocated extents from byte `start` on, at most `max` of them, after flushing what is not yet placed. An
+    /// extent that begins before `start` is cut there.
     fn extents(&self, path: &Path, start: u64, max: usize) -> HostResult<Vec<Extent>>;
 
     /// Size, free space and kind of the filesystem that holds `path`.
@@ -91,7 +94,7 @@ pub trait Host: Send + Sync + 'static {
     /// Makes an empty subvolume with a size limit in bytes.
     fn subvolume_create(&self, path: &Path, limit: u64) -> HostResult<()>;
 
-    /// Makes `to`, which must not exist, a snapshot of the subvolume `from`.
+    /// Makes `to`, which must not exist, a snapshot of the subvolume `from`, without a limit if none is given.
     fn subvolume_snapshot(&self, from: &Path, to: &Path, read_only: bool, limit: Option<u64>) -> HostResult<()>;
 
     /// Removes a subvolume with all it holds; `false` if it was not there. Never follows into another mount.
@@ -100,7 +103,7 @@ pub trait Host: Send + Sync + 'static {
     /// Sets the size limit of a subvolume in bytes.
     fn subvolume_limit(&self, path: &Path, limit: u64) -> HostResult<()>;
 
-    /// Bytes of a subvolume, and how many of them are its own.
+    /// Bytes of a subvolume, and how many of them are its own, as of the filesystem's last commit (up to 30 s ago).
     fn subvolume_usage(&self, path: &Path) -> HostResult<SubvolumeUsage>;
 
     /// Turns quota groups on for the btrfs filesystem at `path`.
@@ -119,8 +122,8 @@ pub trait Host: Send + Sync + 'static {
 
     /// Detaches a loop device that still belongs to `file` and that nothing holds.
     ///
-    /// The kernel answers success for a device that is held and detaches it later; this call looks again and says
-    /// [`Detached::Held`] then.
+    /// The kernel answers success for a device that is held and detaches it later, perhaps under its next user; this
+    /// call looks again, takes that back and says [`Detached::Held`]. A device that is not the file's any more is gone.
     fn loop_detach(&self, device: &LoopDevice, file: &Path) -> HostResult<Detached>;
 
     /// Makes the device as large as its file is now.
@@ -143,10 +146,11 @@ pub trait Host: Send + Sync + 'static {
     /// What a device or image file holds, by its superblocks. Anything that cannot be told is [`Probe::Foreign`].
     fn probe(&self, device_or_image: &Path) -> HostResult<Probe>;
 
-    /// Formats a device or an image file. The caller has proved that it is blank.
+    /// Formats a device or an image file. The caller has proved that it is blank. [`Cause::Busy`] if it is in use.
     fn mkfs(&self, device_or_image: &Path, spec: &MkfsSpec) -> HostResult<()>;
 
-    /// Checks and mends an unmounted filesystem as far as that is safe without asking.
+    /// Checks and mends an unmounted filesystem as far as that is safe without asking: ext4 only, the others mend
+    /// themselves when they are mounted. [`Cause::Busy`] if the device is in use.
     fn fsck(&self, device: &Path, fs: &str) -> HostResult<Fsck>;
 
     /// Grows an unmounted filesystem to its device. `false` where this filesystem grows only while mounted.
@@ -155,7 +159,8 @@ pub trait Host: Send + Sync + 'static {
     /// Grows a mounted filesystem to its device. `target` is a mount point of it (*request path*).
     fn grow_mounted(&self, device: &Path, target: &Path, fs: &str) -> HostResult<()>;
 
-    /// Stops writes to the filesystem mounted at `target`; `false` if it was frozen already.
+    /// Stops writes to the filesystem mounted at exactly `target`; `false` if it was frozen already.
+    /// [`Cause::NotFound`] if nothing is mounted there: the filesystem around it is never frozen.
     fn freeze(&self, target: &Path) -> HostResult<bool>;
 
     /// Lets writes go on; `false` if it was not frozen.
@@ -173,26 +178,28 @@ pub trait Host: Send + Sync + 'static {
     /// where several are stacked.
     fn mount_at(&self, path: &Path) -> HostResult<Option<MountEntry>>;
 
-    /// Mounts a block device, with options set key by key, never as one string.
+    /// Mounts a block device on a directory, with options set key by key, never as one string.
     fn mount_device(&self, device: &Path, target: &Path, spec: &MountSpec) -> HostResult<()>;
 
-    /// Makes `source` (a directory or a device node) visible at `target`.
+    /// Makes `source` (a directory or a device node) visible at `target`, `nosuid` and (but for a node) `nodev`.
+    /// `read_only` does not stop writes *through* a device node: for that, the device itself must be read-only.
     fn bind(&self, source: &Path, target: &Path, read_only: bool) -> HostResult<()>;
 
-    /// Removes the uppermost mount at `path`; `false` if there was none.
+    /// Removes the uppermost mount at `path`; `false` if there was none. [`Cause::Busy`] while it is used.
     fn unmount(&self, path: &Path) -> HostResult<bool>;
 
     /// What is at a request path, following no link: [`Cause::Invalid`] if a component is a symbolic link.
     fn target_kind(&self, path: &Path) -> HostResult<Option<FileKind>>;
 
-    /// Makes the last component as a directory (mode 0750) or an empty file; `false` if it was there in that kind.
+    /// Makes the last component as a directory (mode 0750) or an empty file; `false` if it was there in that kind, or
+    /// if a device node was bound over the file. [`Cause::Exists`] if it is there in another kind.
     /// The parent must exist, and for kubelet it does; missing parents are made too.
     fn make_target(&self, path: &Path, kind: FileKind) -> HostResult<bool>;
 
     /// Removes an empty directory or an empty file that is no mount point; `false` if nothing was there.
     fn remove_target(&self, path: &Path) -> HostResult<bool>;
 
-    /// Bytes and inodes of the filesystem mounted at exactly `path`.
+    /// Bytes and inodes of the filesystem mounted at exactly `path`; [`Cause::NotFound`] if nothing is mounted there.
     fn usage(&self, path: &Path) -> HostResult<FsUsage>;
 
     // ---- the machine

@@ -51,7 +51,8 @@ pub struct Extent {
     pub physical: u64,
     /// How long it is, in bytes.
     pub len: u64,
-    /// Whether another file has the same blocks too.
+    /// Whether another file has the same blocks too. Only between extents that both say so does the same `physical`
+    /// mean the same bytes: compressed and inline extents have no place of their own, and never say it.
     pub shared: bool,
     /// Whether it is only set aside, and reads as zeros.
     pub unwritten: bool,
@@ -133,7 +134,7 @@ pub struct LoopDevice {
 pub enum Detached {
     /// It is gone.
     Gone,
-    /// Somebody still has it open; the kernel lets go when they do.
+    /// Somebody still has it open or mounted. It stays attached as it was; ask again later.
     Held,
 }
 

@@ -27,6 +27,8 @@ const SUBVOL_BY_ID: u64 = 1 << 4;
 
 const QUOTA_ENABLE: u64 = 1;
 const LIMIT_REFERENCED: u64 = 1;
+/// The value that takes a limit away.
+const NO_LIMIT: u64 = u64::MAX;
 
 /// `struct btrfs_ioctl_vol_args`.
 #[repr(C)]
@@ -151,8 +153,12 @@ pub(super) fn snapshot(from: &Path, to: &Path, read_only: bool, limit: Option<u6
     args.fd = source.as_raw_fd().into();
     put_name(CALL, to, name, &mut args.name)?;
     ioctl::update::<SNAP_CREATE_V2, _>(&parent, &mut *args).map_err(|error| unsupported(CALL, to, error))?;
-    let Some(limit) = limit else { return Ok(()) };
-    set_limit(to, limit).inspect_err(|_| {
+    // A snapshot comes with the limit of what it was taken from; without quotas there is none to take away.
+    let limited = match (limit, set_limit(to, limit.unwrap_or(NO_LIMIT))) {
+        (None, Err(error)) if error.cause == Cause::Unsupported => Ok(()),
+        (_, limited) => limited,
+    };
+    limited.inspect_err(|_| {
         // As in `create`.
         let _ = delete(to);
     })

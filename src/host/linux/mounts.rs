@@ -152,6 +152,7 @@ fn attach(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> rustix::io::Result<()>
 /// Adds what the filesystem itself said to a failed mount.
 fn with_log(mut error: HostError, context: &OwnedFd) -> HostError {
     let mut line = [0; 1024];
+    let bare = error.detail.len();
     // Each read gives one message, and fails when there is none left.
     while let Ok(len) = rustix::io::read(context, &mut line) {
         let said = String::from_utf8_lossy(&line[..len]);
@@ -161,6 +162,10 @@ fn with_log(mut error: HostError, context: &OwnedFd) -> HostError {
             break;
         }
         error.detail = format!("{}; {said}", error.detail);
+    }
+    if error.detail.len() == bare && error.cause == Cause::Invalid {
+        // XFS tells only the kernel's log, for instance of a second filesystem with the same UUID.
+        error.detail.push_str("; the kernel's log (dmesg) may say more");
     }
     error
 }
