@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::telemetry::LogFormat;
+use crate::volume::names::check_pool_name;
 use crate::volume::quantity::Share;
 
 /// Where the socket is if nothing is said.
@@ -303,9 +304,7 @@ impl FromStr for PoolDir {
             ))
         };
         let (name, dir) = text.split_once('=').ok_or_else(|| bad("it has no `=`"))?;
-        if !is_label(name, 63, b"-_.") {
-            return Err(bad("its name is not made of letters, digits, `-`, `_` and `.`"));
-        }
+        check_pool_name("its name", name).map_err(|error| bad(&error.to_string()))?;
         if !dir.starts_with('/') || dir.contains('\0') {
             return Err(bad("its directory is not an absolute path"));
         }

@@ -9,3 +9,86 @@ pub mod rpc;
 pub mod server;
 pub mod socket;
 pub mod status;
+
+mod parse;
+mod render;
+
+mod controller;
+mod copies;
+mod copies_render;
+
+mod group;
+mod identity;
+mod metadata;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tonic::service::RoutesBuilder;
+use tonic::{Response, Status};
+
+use crate::proto::csi::controller_server::ControllerServer;
+use crate::proto::csi::group_controller_server::GroupControllerServer;
+use crate::proto::csi::identity_server::IdentityServer;
+use crate::proto::csi::snapshot_metadata_server::SnapshotMetadataServer;
+use crate::proto::offshoot::data_copies_server::DataCopiesServer;
+use crate::service::Service;
+use crate::volume::{Error, Kind, Result};
+use rpc::Rpc;
+use server::MAX_REQUEST;
+
+/// The handlers of all services. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    service: Service,
+    driver: Arc<str>,
+    started: Arc<AtomicBool>,
+}
+
+impl Edge {
+    /// Handlers over `service` for the driver of that name. Until [`Edge::started`] is called only those that say who
+    /// this is answer; the others are UNAVAILABLE.
+    pub fn new(service: Service, driver: &str) -> Self {
+        Edge { service, driver: driver.into(), started: Arc::default() }
+    }
+
+    /// The pools are open and recovery has ended: calls may come.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Nothing if calls can succeed now, else the reason.
+    pub async fn ready(&self) -> Result<(), String> {
+        match self.service() {
+            Ok(service) => service.ready().await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Adds every service.
+    pub fn add_to(&self, services: &mut RoutesBuilder) {
+        services
+            .add_service(IdentityServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(ControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(GroupControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(SnapshotMetadataServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(DataCopiesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST));
+    }
+
+    /// The use cases, once they may be called. Before, an unknown volume may only be one that is not yet read, and
+    /// "it does not exist" would be a lie that makes callers forget it.
+    fn service(&self) -> Result<&Service> {
+        if self.started.load(Ordering::Acquire) {
+            return Ok(&self.service);
+        }
+        Err(Error::new(
+            Kind::Unavailable,
+            "the driver is starting: it reads its pools and recovers; call again",
+        ))
+    }
+}
+
+/// What every handler ends with.
+fn answer<T>(rpc: Rpc, result: Result<T>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| status::status(rpc, &error))
+}

@@ -7,7 +7,9 @@
 
 mod pools;
 mod registry;
+mod source;
 pub mod table;
 
 pub use pools::{Observe, PoolReading, Reading};
 pub use registry::{Call, Metrics};
+pub use source::PoolFigures;

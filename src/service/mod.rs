@@ -43,6 +43,7 @@ use crate::host::Host;
 use crate::volume::PoolId;
 use crate::volume::record::Millis;
 
+pub use orphans::{Orphan, Reaped};
 pub use progress::Watch;
 
 use catalog::Catalog;

@@ -44,6 +44,22 @@ pub fn check_node_id(field: &str, value: &str) -> Result<()> {
     id(field, value, MAX_NODE_ID)
 }
 
+/// Checks the name of a pool: it is a value in StorageClasses, a label of metrics and a word on the command line.
+///
+/// # Errors
+/// [`super::Kind::Invalid`], naming `field`, for anything but 1 to 63 letters, digits, `-`, `_` and `.` that begin and
+/// end with a letter or digit.
+pub fn check_pool_name(field: &str, value: &str) -> Result<()> {
+    length(field, value, 63)?;
+    let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends = [value.bytes().next(), value.bytes().next_back()];
+    if value.bytes().all(inside) && ends.iter().flatten().all(u8::is_ascii_alphanumeric) {
+        return Ok(());
+    }
+    let why = "is not a name for a pool; give letters, digits, `-`, `_` or `.`, the first and last a letter or digit";
+    Err(Error::invalid(field, why))
+}
+
 /// Checks a staging, target or volume path, and returns it without doubled and trailing slashes.
 ///
 /// # Errors
@@ -131,6 +147,16 @@ mod tests {
         }
         check(check_node_id("the_field", &"n".repeat(256)), true);
         check(check_node_id("the_field", &"n".repeat(257)), false);
+    }
+
+    #[test]
+    fn the_name_of_a_pool_is_a_plain_word() {
+        for name in ["fast", "a", "Fast-1_b.c", &"x".repeat(63)] {
+            check(check_pool_name("the_field", name), true);
+        }
+        for name in ["", "-a", "a.", ".", "a b", "a/b", "a=b", "ä", &"x".repeat(64)] {
+            check(check_pool_name("the_field", name), false);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! where; parsing asks it, and `docs/parameters.md` is made from it, so the page cannot be wrong. Kubernetes' own keys
 //! (`csi.storage.k8s.io/…`) are accepted wherever they turn up; those that mean something are read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::error::{Error, Result};
 use super::record::Claim;
@@ -165,7 +165,7 @@ impl CreateParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`], naming the key and the mend.
-    pub fn parse(params: &HashMap<String, String>, mutable_params: &HashMap<String, String>) -> Result<Self> {
+    pub fn parse(params: &BTreeMap<String, String>, mutable_params: &BTreeMap<String, String>) -> Result<Self> {
         let patch = MutablePatch::read(&Raw::new(Place::AttributesClass, mutable_params)?)?;
         let raw = Raw::new(Place::StorageClass, params)?;
         let claim = raw.claim("pvc/name", "pvc/namespace");
@@ -256,7 +256,7 @@ impl MutableParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`], naming the key: one that is unknown, or cannot change while the volume lives.
-    pub fn parse(params: &HashMap<String, String>) -> Result<MutablePatch> {
+    pub fn parse(params: &BTreeMap<String, String>) -> Result<MutablePatch> {
         MutablePatch::read(&Raw::new(Place::AttributesClass, params)?)
     }
 }
@@ -308,7 +308,7 @@ impl SnapshotParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`], naming the unknown key.
-    pub fn parse(params: &HashMap<String, String>) -> Result<Self> {
+    pub fn parse(params: &BTreeMap<String, String>) -> Result<Self> {
         let raw = Raw::new(Place::SnapshotClass, params)?;
         let single = raw.claim("volumesnapshot/name", "volumesnapshot/namespace");
         let group = || raw.claim("volumegroupsnapshot/name", "volumegroupsnapshot/namespace");
@@ -325,7 +325,7 @@ impl InlineParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`], naming the key and the mend. Kubernetes' own values are never quoted: some are tokens.
-    pub fn parse(context: &HashMap<String, String>) -> Result<(CreateParams, u64)> {
+    pub fn parse(context: &BTreeMap<String, String>) -> Result<(CreateParams, u64)> {
         let raw = Raw::new(Place::Inline, context)?;
         let size = raw.read("size", |text| match quantity::parse(text) {
             Ok(0) => Err("is zero; give a size such as 1Gi".into()),
@@ -340,7 +340,7 @@ impl InlineParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`] for a value that is neither true nor false.
-    pub fn is_inline(context: &HashMap<String, String>) -> Result<bool> {
+    pub fn is_inline(context: &BTreeMap<String, String>) -> Result<bool> {
         match context.get("csi.storage.k8s.io/ephemeral").map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -354,11 +354,11 @@ impl InlineParams {
 /// The raw map, once every key is known to be allowed in its place.
 struct Raw<'a> {
     place: Place,
-    map: &'a HashMap<String, String>,
+    map: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Raw<'a> {
-    fn new(place: Place, map: &'a HashMap<String, String>) -> Result<Self> {
+    fn new(place: Place, map: &'a BTreeMap<String, String>) -> Result<Self> {
         let field = place.field();
         if map.len() > MAX_KEYS {
             return Err(Error::invalid(

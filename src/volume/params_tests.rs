@@ -4,12 +4,12 @@ use super::*;
 use crate::volume::Kind;
 use proptest::prelude::*;
 
-fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
 fn create(pairs: &[(&str, &str)]) -> Result<CreateParams> {
-    CreateParams::parse(&map(pairs), &HashMap::new())
+    CreateParams::parse(&map(pairs), &BTreeMap::new())
 }
 
 /// A value that each documented key takes.
@@ -44,7 +44,7 @@ fn every_documented_key_is_read_where_it_is_documented_and_nowhere_else() {
         let results = [
             (
                 Place::StorageClass,
-                CreateParams::parse(&given, &HashMap::new()).map(|p| p != create(&[]).unwrap()),
+                CreateParams::parse(&given, &BTreeMap::new()).map(|p| p != create(&[]).unwrap()),
             ),
             (Place::AttributesClass, MutableParams::parse(&given).map(|p| p != MutablePatch::default())),
             (
@@ -150,8 +150,8 @@ fn bad_parameters_are_refused_by_name() {
     check(create(&[(&"k".repeat(257), "x")]), &["parameters", "256"]);
     check(create(&[("a\0b", "x")]), &["parameters", "control"]);
     check(create(&[("size", "1Gi")]), &["parameters.size", "does not belong here"]);
-    let many: HashMap<_, _> = (0..65).map(|n| (format!("csi.storage.k8s.io/{n}"), String::new())).collect();
-    check(CreateParams::parse(&many, &HashMap::new()), &["parameters", "64"]);
+    let many: BTreeMap<_, _> = (0..65).map(|n| (format!("csi.storage.k8s.io/{n}"), String::new())).collect();
+    check(CreateParams::parse(&many, &BTreeMap::new()), &["parameters", "64"]);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn no_message_repeats_a_token() {
 proptest! {
     #[test]
     fn any_map_gives_an_answer_and_not_a_panic(
-        pairs in proptest::collection::hash_map(
+        pairs in proptest::collection::btree_map(
             prop_oneof![
                 proptest::sample::select(DOCS.iter().map(|d| d.key.to_owned()).collect::<Vec<_>>()),
                 "csi.storage.k8s.io/[a-z./]{1,20}",
@@ -227,8 +227,8 @@ proptest! {
         ),
     ) {
         let results = [
-            CreateParams::parse(&pairs, &HashMap::new()).err(),
-            CreateParams::parse(&HashMap::new(), &pairs).err(),
+            CreateParams::parse(&pairs, &BTreeMap::new()).err(),
+            CreateParams::parse(&BTreeMap::new(), &pairs).err(),
             MutableParams::parse(&pairs).err(),
             SnapshotParams::parse(&pairs).err(),
             InlineParams::parse(&pairs).err(),
