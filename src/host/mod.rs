@@ -61,7 +61,7 @@ pub trait Host: Send + Sync + 'static {
     /// ends the copy by returning `false`. On failure nothing is left at `to`.
     fn copy_sparse(&self, from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64) -> bool) -> HostResult<()>;
 
-    /// Forces a file's bytes and metadata to the disk.
+    /// Forces the bytes and metadata of a file, or the bytes of a loop device and of its file, to the disk.
     fn sync_file(&self, path: &Path) -> HostResult<()>;
 
     /// Forces a directory's entries to the disk.

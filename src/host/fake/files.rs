@@ -178,6 +178,11 @@ impl World {
 
     pub(super) fn sync_file(&mut self, path: &Path) -> Step<()> {
         let (_, ino) = self.there(path, Links::Inner)?;
+        // Flushing a loop device flushes the file behind it.
+        let ino = match self.node(ino)?.body {
+            Body::Node(_) => self.loop_at(path)?.1.image,
+            _ => ino,
+        };
         self.file(ino)?;
         self.harden(ino)?;
         self.sync_around(ino)

@@ -108,7 +108,8 @@ impl World {
             dev: self.meta_of(mount.root)?.dev,
             node_rdev,
             fs: fs.kind.clone(),
-            read_only: mount.read_only || fs.read_only,
+            // Of the mount, not of the filesystem: that one is in `usage`.
+            read_only: mount.read_only,
         })
     }
 
