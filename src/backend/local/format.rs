@@ -7,14 +7,12 @@
 
 use std::path::Path;
 
+use super::extents::{Failure, stream};
 use super::names;
 use super::pool::Pool;
 use super::templates::Templates;
 use crate::host::Cause;
 use crate::volume::{Error, FsType, Provisioning, Result, Volume};
-
-/// How many extents are asked for at once.
-const PAGE: usize = 512;
 
 impl Pool {
     /// Makes the filesystem of a volume. The caller has probed `image` as blank and detached it.
@@ -54,23 +52,17 @@ impl Pool {
 
     /// Whether any block of the image was ever written, as opposed to set aside.
     fn was_written(&self, image: &Path) -> Result<bool> {
-        let mut start = 0;
-        loop {
-            let extents = match self.host.extents(image, start, PAGE) {
-                Ok(extents) => extents,
-                // No such map here (a filesystem in memory): the block count is the next best witness.
-                Err(error) if error.cause == Cause::Unsupported => {
-                    return Ok(self.host.metadata(image)?.is_none_or(|meta| meta.allocated > 0));
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if extents.iter().any(|extent| !extent.unwritten) {
-                return Ok(true);
+        match self.host.extents(image, 0, 1) {
+            Ok(_) => {
+                let failure = Failure::default();
+                let written = stream(&*self.host, image, 0, &failure).any(|piece| !piece.unwritten);
+                failure.check(written)
             }
-            match extents.last() {
-                Some(last) if extents.len() == PAGE => start = last.logical + last.len,
-                _ => return Ok(false),
+            // No such map here (a filesystem in memory): the block count is the next best witness.
+            Err(error) if error.cause == Cause::Unsupported => {
+                Ok(self.host.metadata(image)?.is_none_or(|meta| meta.allocated > 0))
             }
+            Err(error) => Err(error.into()),
         }
     }
 

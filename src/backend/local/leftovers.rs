@@ -6,11 +6,15 @@
 
 use std::path::PathBuf;
 
+use super::attach::is_of;
 use super::names::{self, Part};
 use super::pool::Pool;
 use crate::backend::{Known, Leftover};
-use crate::host::FileKind;
+use crate::host::{Detached, FileKind};
 use crate::volume::{Error, ObjectId, Result};
+
+/// What the id of a left-over loop device begins with; the rest is the object whose image it had.
+const LOOP: &str = "loop:";
 
 /// Something that lies in the pool and is no whole part of an object, as far as the pool alone can tell.
 pub(super) struct Found {
@@ -45,7 +49,48 @@ impl Pool {
                 }
             }
         }
+        all.extend(self.stray_devices()?);
         Ok(all)
+    }
+
+    /// Loop devices whose image has been removed. They keep its blocks until they are detached.
+    fn stray_devices(&self) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        for device in self.host.loops_below(&self.names.dir)? {
+            let Some((owner, image)) = self.claimed_image(&device) else { continue };
+            if self.image_of(&device)?.is_some() {
+                continue;
+            }
+            let idle = self.host.metadata(&image)?.is_none() && !self.host.device_in_use(&device.path)?;
+            let leftover = Leftover {
+                id: format!("{LOOP}{owner}"),
+                kind: "loop device",
+                path: device.path,
+                size: 0,
+                reason: format!("its file {} was removed", device.file.display()),
+                proven: idle,
+            };
+            all.push(Found { leftover, owner: Some(owner), even_if_known: true });
+        }
+        Ok(all)
+    }
+
+    /// Detaches the loop devices of a removed image, each looked at again.
+    fn reap_devices(&self, owner: &str) -> Result<()> {
+        let mounts = self.host.mounts()?;
+        for device in self.host.loops_below(&self.names.dir)? {
+            let Some((id, image)) = self.claimed_image(&device) else { continue };
+            if id.to_string() != owner || self.host.metadata(&image)?.is_some() {
+                continue;
+            }
+            let held =
+                mounts.iter().any(|mount| is_of(mount, &device)) || self.host.device_in_use(&device.path)?;
+            if held || self.host.loop_detach(&device, &image)? == Detached::Held {
+                let path = device.path.display();
+                return Err(Error::precondition(format!("left-over {LOOP}{owner}: something holds {path}")));
+            }
+        }
+        Ok(())
     }
 
     /// Looks at one name; `None` if it is a record, a template, or gone.
@@ -103,6 +148,9 @@ impl Pool {
         let refuse = |why: &str| Err(Error::precondition(format!("left-over {}: {why}", leftover.id)));
         if !leftover.proven {
             return refuse("it is not certain that nobody needs it: look at it, and remove it by hand");
+        }
+        if let Some(owner) = leftover.id.strip_prefix(LOOP) {
+            return self.reap_devices(owner);
         }
         let Some((dir, name)) = leftover.id.split_once('/') else { return refuse("is not of this pool") };
         if ![names::VOLUMES, names::SNAPSHOTS, names::TEMPLATES].contains(&dir) || name.contains('/') {

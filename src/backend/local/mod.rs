@@ -15,6 +15,7 @@ mod attach;
 mod capacity;
 mod changed;
 mod claims;
+mod extents;
 mod file_pool;
 mod format;
 mod health;
@@ -27,6 +28,9 @@ mod snapshot;
 mod subvolume;
 mod templates;
 mod usage;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! Asked at start: a restart of the server changes nothing about what is mounted, and no record of ours says it.
 
+use std::path::PathBuf;
+
 use super::attach::is_of;
 use super::names::{self, Part};
 use super::pool::Pool;
@@ -13,13 +15,15 @@ impl Pool {
     pub(super) fn mounted(&self) -> Result<Vec<(VolumeId, MountEntry)>> {
         let mounts = self.host.mounts()?;
         let mut found = Vec::new();
-        for (id, device) in self.devices()? {
-            let shown = mounts.iter().filter(|mount| is_of(mount, &device));
-            found.extend(shown.map(|mount| (id, mount.clone())));
+        for device in self.host.loops_below(&self.names.volumes())? {
+            if let Some(ObjectId::Volume(id)) = self.image_of(&device)? {
+                let shown = mounts.iter().filter(|mount| is_of(mount, &device));
+                found.extend(shown.map(|mount| (id, mount.clone())));
+            }
         }
-        for (id, part) in self.volumes()? {
-            if part == Part::Subvolume {
-                let path = self.names.volume(id, part);
+        for entry in self.host.read_dir(&self.names.volumes())? {
+            if let Some((ObjectId::Volume(id), Part::Subvolume)) = names::parse(&entry.name) {
+                let path = self.names.volume(id, Part::Subvolume);
                 let shown = mounts.iter().filter(|mount| shows(mount, &path));
                 found.extend(shown.map(|mount| (id, mount.clone())));
             }
@@ -27,35 +31,29 @@ impl Pool {
         Ok(found)
     }
 
-    /// The images and subvolumes of all volumes.
-    fn volumes(&self) -> Result<Vec<(VolumeId, Part)>> {
-        let names = self.host.read_dir(&self.names.volumes())?;
-        let whole = names.iter().filter_map(|entry| match names::parse(&entry.name) {
-            Some((ObjectId::Volume(id), part @ (Part::Image | Part::Subvolume))) => Some((id, part)),
-            _ => None,
-        });
-        Ok(whole.collect())
+    /// Whose image a loop device has. Its name only says where to look: what counts is that the file of that name is
+    /// the very one behind the device.
+    pub(super) fn image_of(&self, device: &LoopDevice) -> Result<Option<ObjectId>> {
+        let Some((id, path)) = self.claimed_image(device) else { return Ok(None) };
+        if self.host.metadata(&path)?.is_none() {
+            return Ok(None);
+        }
+        let same = self.host.loops_of(&path)?.iter().any(|other| other.rdev == device.rdev);
+        Ok(same.then_some(id))
     }
 
-    /// Every loop device of a volume's image.
-    fn devices(&self) -> Result<Vec<(VolumeId, LoopDevice)>> {
-        let mut left = self.host.loops_below(&self.names.volumes())?;
-        let mut found = Vec::new();
-        if left.is_empty() {
-            return Ok(found);
+    /// The object and image that the name of a device's file points to.
+    pub(super) fn claimed_image(&self, device: &LoopDevice) -> Option<(ObjectId, PathBuf)> {
+        let name = device.file.file_name()?.to_str()?;
+        // What the kernel writes behind the name of a removed file.
+        match names::parse(name.strip_suffix(" (deleted)").unwrap_or(name))? {
+            (ObjectId::Volume(id), Part::Image) => {
+                Some((ObjectId::Volume(id), self.names.volume(id, Part::Image)))
+            }
+            (ObjectId::Snapshot(id), Part::Image) => {
+                Some((ObjectId::Snapshot(id), self.names.snapshot(id, Part::Image)))
+            }
+            _ => None,
         }
-        for (id, part) in self.volumes()? {
-            if part != Part::Image {
-                continue;
-            }
-            for device in self.host.loops_of(&self.names.volume(id, part))? {
-                left.retain(|other| other.rdev != device.rdev);
-                found.push((id, device));
-            }
-            if left.is_empty() {
-                break;
-            }
-        }
-        Ok(found)
     }
 }

@@ -5,14 +5,13 @@
 
 use std::path::Path;
 
+use super::extents::{Failure, stream};
 use super::names::Part;
 use super::pool::Pool;
 use crate::backend::Usage;
 use crate::host::SubvolumeUsage;
+use crate::volume::extents::own_and_shared;
 use crate::volume::{Layout, Result, Snapshot, Volume};
-
-/// How many extents are asked for at once.
-const PAGE: usize = 4096;
 
 impl Pool {
     pub(super) fn volume_usage(&self, volume: &Volume) -> Result<Usage> {
@@ -41,18 +40,8 @@ impl Pool {
             let own = self.host.metadata(image)?.map_or(0, |meta| meta.allocated);
             return Ok(Usage { own, shared: 0 });
         }
-        let mut usage = Usage::default();
-        let mut start = 0;
-        loop {
-            let extents = self.host.extents(image, start, PAGE)?;
-            for extent in &extents {
-                let sum = if extent.shared { &mut usage.shared } else { &mut usage.own };
-                *sum += extent.len;
-            }
-            match extents.last() {
-                Some(last) if extents.len() == PAGE => start = last.logical + last.len,
-                _ => return Ok(usage),
-            }
-        }
+        let failure = Failure::default();
+        let (own, shared) = own_and_shared(stream(&*self.host, image, 0, &failure));
+        failure.check(Usage { own, shared })
     }
 }
