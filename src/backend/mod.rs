@@ -93,6 +93,9 @@ pub enum Attachment {
         fs: Option<FsType>,
         /// Options that the mount needs besides those that were asked for (such as `nouuid`).
         options: Vec<(String, Option<String>)>,
+        /// Whether the filesystem is smaller than the device and grows only once it is mounted:
+        /// [`Backend::grow_mounted`].
+        grow: bool,
     },
     /// A directory of this machine, to be bound.
     Directory {

@@ -51,9 +51,10 @@ impl Pool {
         // in use, its journal must be replayed before anything can be read. The mount refuses the writes.
         let device = self.device(volume, &image, how == Use::Block { read_only: true })?;
         let mut options = Vec::new();
+        let mut grow = false;
         if let Some(found) = &found {
             if let Some(size) = found.size {
-                self.grow_detached(volume, &device, found.fs, size)?;
+                grow = self.grow_detached(volume, &device, found.fs, size)?;
             }
             if found.fs == FsType::Xfs {
                 // Every copy has the UUID of its source, and giving it another would mean to drop its log.
@@ -61,7 +62,7 @@ impl Pool {
             }
         }
         let fs = found.map(|found| found.fs);
-        Ok(Attachment::Device { path: device.path, rdev: device.rdev, fs, options })
+        Ok(Attachment::Device { path: device.path, rdev: device.rdev, fs, options, grow })
     }
 
     /// Finds the filesystem of an image, or makes it where the image is blank.
@@ -151,16 +152,16 @@ impl Pool {
     }
 
     /// Grows an unmounted filesystem that is smaller than its device, as after a restore into a larger volume. XFS and
-    /// btrfs grow only while mounted: [`Pool::grow_mounted`].
-    fn grow_detached(&self, volume: &Volume, device: &LoopDevice, fs: FsType, size: u64) -> Result<()> {
-        if fs != FsType::Ext4 || size >= self.host.device_size(&device.path)? {
-            return Ok(());
+    /// btrfs grow only while mounted: `true` means that [`Pool::grow_mounted`] is still to come.
+    fn grow_detached(&self, volume: &Volume, device: &LoopDevice, fs: FsType, size: u64) -> Result<bool> {
+        if size >= self.host.device_size(&device.path)? {
+            return Ok(false);
+        }
+        if fs != FsType::Ext4 {
+            return Ok(true);
         }
         match self.host.fsck(&device.path, fs.as_str())? {
-            Fsck::Clean | Fsck::Mended => {
-                self.host.grow_unmounted(&device.path, fs.as_str())?;
-                Ok(())
-            }
+            Fsck::Clean | Fsck::Mended => Ok(!self.host.grow_unmounted(&device.path, fs.as_str())?),
             Fsck::Damaged(what) => Err(Error::precondition(format!(
                 "volume {}: its filesystem is damaged and needs a person: {what}",
                 volume.id
@@ -205,6 +206,7 @@ impl Pool {
                     rdev: device.rdev,
                     fs: None,
                     options: Vec::new(),
+                    grow: false,
                 };
                 Ok(self.host.loops_of(&image)?.into_iter().map(device).collect())
             }
