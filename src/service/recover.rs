@@ -70,7 +70,7 @@ impl Inner {
                     Err(error) => tracing::error!(volume = %id, %error, "cannot tell whether a filesystem is frozen; if writers hang, run fsfreeze -u on it"),
                 }
             }
-            self.uses.add(id, Mounted { target: entry.target, block, read_only: entry.read_only });
+            self.uses.add(id, Mounted::found(entry));
         }
         Ok(())
     }

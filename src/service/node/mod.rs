@@ -2,8 +2,15 @@
 //!
 //! The kernel is the truth about what is attached and mounted, and no record says it a second time. [`Uses`] is an
 //! index over it in memory: filled from the mount table at start, kept by the calls here, checked against the kernel
-//! before anything is decided by it.
+//! before anything is decided by it. What is mounted at a path and is not the volume's is never taken away.
 
+mod expand;
+mod health;
+mod inline;
+mod mounts;
+mod publish;
+mod stage;
 mod uses;
+
 
 pub(super) use uses::{Mounted, Uses};
