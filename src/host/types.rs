@@ -51,9 +51,10 @@ pub struct Extent {
     pub physical: u64,
     /// How long it is, in bytes.
     pub len: u64,
-    /// Whether another file has the same blocks too. Only between extents that both say so does the same `physical`
-    /// mean the same bytes: compressed and inline extents have no place of their own, and never say it.
+    /// Whether another file has the same blocks too.
     pub shared: bool,
+    /// Whether `physical` does not tell what the bytes are: compressed, inline, not yet placed.
+    pub encoded: bool,
     /// Whether it is only set aside, and reads as zeros.
     pub unwritten: bool,
 }

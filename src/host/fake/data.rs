@@ -315,6 +315,7 @@ impl Data {
                 len: count * BLOCK,
                 shared,
                 unwritten,
+                encoded: false,
             };
             match out.last_mut() {
                 Some(last)

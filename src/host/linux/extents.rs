@@ -99,12 +99,13 @@ pub(super) fn of_file(file: impl AsFd, path: &Path, start: u64, max: usize) -> H
 fn extent(raw: &RawExtent, start: u64) -> Option<Extent> {
     let before = start.saturating_sub(raw.logical).min(raw.length);
     // Compressed, inline and packed bytes have no place of their own: two files may name the same one and differ.
-    let comparable = raw.flags & (EXTENT_UNKNOWN | EXTENT_ENCODED | EXTENT_INLINE | EXTENT_TAIL) == 0;
+    let encoded = raw.flags & (EXTENT_UNKNOWN | EXTENT_ENCODED | EXTENT_INLINE | EXTENT_TAIL) != 0;
     (raw.length > before).then(|| Extent {
         logical: raw.logical + before,
-        physical: if comparable { raw.physical + before } else { raw.physical },
+        physical: if encoded { raw.physical } else { raw.physical + before },
         len: raw.length - before,
-        shared: comparable && raw.flags & EXTENT_SHARED != 0,
+        shared: raw.flags & EXTENT_SHARED != 0,
+        encoded,
         unwritten: raw.flags & EXTENT_UNWRITTEN != 0,
     })
 }
@@ -114,17 +115,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extents_are_cut_at_the_start_and_are_shared_only_where_places_compare() {
-        fn check(flags: u32, start: u64, expect: Option<(u64, u64, u64, bool, bool)>) {
+    fn extents_are_cut_at_the_start_and_say_where_their_place_means_nothing() {
+        fn check(flags: u32, start: u64, expect: Option<(u64, u64, u64, [bool; 3])>) {
             let raw =
                 RawExtent { logical: 4096, physical: 1 << 20, length: 8192, flags, ..RawExtent::default() };
-            let seen = extent(&raw, start).map(|e| (e.logical, e.physical, e.len, e.shared, e.unwritten));
+            let seen = extent(&raw, start)
+                .map(|e| (e.logical, e.physical, e.len, [e.shared, e.unwritten, e.encoded]));
             assert_eq!(seen, expect, "flags {flags:#x}, start {start}");
         }
-        check(0, 0, Some((4096, 1 << 20, 8192, false, false)));
-        check(EXTENT_SHARED, 8192, Some((8192, (1 << 20) + 4096, 4096, true, false)));
-        check(EXTENT_UNWRITTEN, 0, Some((4096, 1 << 20, 8192, false, true)));
-        check(EXTENT_SHARED | EXTENT_ENCODED, 0, Some((4096, 1 << 20, 8192, false, false)));
+        check(0, 0, Some((4096, 1 << 20, 8192, [false; 3])));
+        check(EXTENT_SHARED, 8192, Some((8192, (1 << 20) + 4096, 4096, [true, false, false])));
+        check(EXTENT_UNWRITTEN, 0, Some((4096, 1 << 20, 8192, [false, true, false])));
+        check(EXTENT_SHARED | EXTENT_ENCODED, 8192, Some((8192, 1 << 20, 4096, [true, false, true])));
         check(0, 12288, None);
     }
 

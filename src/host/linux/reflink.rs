@@ -13,7 +13,7 @@ use super::{extents, files};
 use crate::host::{Cause, HostError, HostResult};
 
 /// How much is copied between two looks at `progress`.
-const STEP: usize = 16 * 1024 * 1024;
+const STEP: usize = 1024 * 1024;
 
 /// The unit in which zeros are looked for: the block size of nearly every filesystem.
 const BLOCK: usize = 4096;
@@ -46,13 +46,13 @@ pub(super) fn copy_sparse(
     let total = runs.iter().map(|(start, end)| end - start).sum();
     files::create_filled("copy", to, |target| {
         fs::ftruncate(&target, len).at("copy", to)?;
-        let mut copier = Copier { source: &source, target: &target, by_kernel: true, buffer: Vec::new() };
+        let mut buffer = vec![0; STEP];
         let mut done = 0;
         for (start, end) in runs {
             let mut at = start;
             while at < end {
                 let want = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
-                let copied = copier.step(at, want).at("copy", to)?;
+                let copied = copy_step(&source, &target, at, &mut buffer[..want]).at("copy", to)?;
                 if copied == 0 {
                     return Err(HostError::new(
                         "copy",
@@ -72,38 +72,18 @@ pub(super) fn copy_sparse(
     })
 }
 
-/// Copies runs of bytes, inside the kernel as long as it can.
-struct Copier<'a> {
-    source: &'a OwnedFd,
-    target: &'a OwnedFd,
-    by_kernel: bool,
-    buffer: Vec<u8>,
-}
-
-impl Copier<'_> {
-    /// Copies at most `want` bytes at `at`; how many it was.
-    fn step(&mut self, at: u64, want: usize) -> rustix::io::Result<u64> {
-        if self.by_kernel {
-            let (mut read_at, mut write_at) = (at, at);
-            match fs::copy_file_range(self.source, Some(&mut read_at), self.target, Some(&mut write_at), want)
-            {
-                Ok(copied) if copied > 0 => return Ok(copied as u64),
-                // Between two filesystems, or on one that cannot: some kernels say so, some copy nothing.
-                Ok(_) | Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    self.by_kernel = false
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.buffer.resize(1024 * 1024, 0);
-        let want = want.min(self.buffer.len());
-        let got = rustix::io::pread(self.source, &mut self.buffer[..want], at)?;
-        let mut written = 0;
-        while written < got {
-            written += rustix::io::pwrite(self.target, &self.buffer[written..got], at + written as u64)?;
-        }
-        Ok(got as u64)
+/// Copies as many bytes at `at` as one read gives.
+///
+/// Not `copy_file_range`: inside one reflink filesystem it *shares* the blocks, and a copy is asked for to have blocks
+/// of its own.
+fn copy_step(source: &OwnedFd, target: &OwnedFd, at: u64, buffer: &mut [u8]) -> rustix::io::Result<u64> {
+    let got = rustix::io::retry_on_intr(|| rustix::io::pread(source, &mut *buffer, at))?;
+    let mut written = 0;
+    while written < got {
+        let rest = &buffer[written..got];
+        written += rustix::io::retry_on_intr(|| rustix::io::pwrite(target, rest, at + written as u64))?;
     }
+    Ok(got as u64)
 }
 
 /// The runs of a file that hold data, from byte to byte.
@@ -129,7 +109,8 @@ pub(super) fn allocate(path: &Path) -> HostResult<()> {
     let file = files::open("fallocate", path, OFlags::RDWR)?;
     match files::len_of(&file, path)? {
         0 => Ok(()),
-        len => retry(|| fs::fallocate(&file, FallocateFlags::empty(), 0, len)).at("fallocate", path),
+        len => rustix::io::retry_on_intr(|| fs::fallocate(&file, FallocateFlags::empty(), 0, len))
+            .at("fallocate", path),
     }
 }
 
@@ -187,15 +168,5 @@ fn punch(file: impl AsFd, path: &Path, start: u64, end: u64) -> HostResult<()> {
         return Ok(());
     }
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    retry(|| fs::fallocate(&file, mode, start, end - start)).at("fallocate", path)
-}
-
-/// Calls again what a signal ended.
-fn retry(mut call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
+    rustix::io::retry_on_intr(|| fs::fallocate(&file, mode, start, end - start)).at("fallocate", path)
 }
