@@ -55,8 +55,8 @@ pub(super) fn stream<'a>(
 }
 
 fn piece(extent: Extent) -> Piece {
-    let Extent { logical, physical, len, shared, unwritten } = extent;
-    // A block that two files have is shared, by definition. The host calls nothing shared whose place does not tell what
-    // the bytes are (compressed, inline, not yet placed), so what is not shared is not the same as anything.
-    Piece { logical, physical, len, unwritten, shared, encoded: !shared }
+    let Extent { logical, physical, len, shared, unwritten, encoded } = extent;
+    // A block that two files have is shared, by definition: what is not shared is not the same as anything, nor is that
+    // whose place does not tell what the bytes are (compressed, inline, not yet placed).
+    Piece { logical, physical, len, unwritten, shared, encoded: encoded || !shared }
 }
