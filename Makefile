@@ -15,7 +15,7 @@ build: ## build the release binary
 
 demo: ## a real PostgreSQL, ten writable copies in seconds (DEMO_KEEP=1 leaves it running)
 	scripts/setup.sh demo
-	cargo build --release --locked
+	cargo build --release --locked --bin offshoot --example demo
 	scripts/demo.sh
 
 test: ## everything that must pass, conformance included

@@ -25,7 +25,10 @@ fn source_files(below: &str) -> BTreeMap<PathBuf, String> {
 
 /// The lines of a file that are code: comments say what is not there, and may name it.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    text.lines()
+        .enumerate()
+        .map(|(n, line)| (n + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// The part of a file before its tests.
@@ -51,14 +54,19 @@ fn none_names(below: &str, words: &[&str], except: &[&str]) {
 
 #[test]
 fn the_domain_depends_on_nothing_of_ours_and_on_no_outside() {
-    let ours = ["crate::host", "crate::store", "crate::backend", "crate::service", "crate::csi", "crate::proto"];
+    let ours =
+        ["crate::host", "crate::store", "crate::backend", "crate::service", "crate::csi", "crate::proto"];
     let outside = ["tonic", "kube::", "std::process", "std::fs", "SystemTime", "Instant::now", "tokio"];
     none_names("src/volume", &[ours.as_slice(), &outside].concat(), &[]);
 }
 
 #[test]
 fn the_use_cases_name_no_grpc_no_kubernetes_and_no_process() {
-    none_names("src/service", &["tonic", "kube::", "std::process", "std::fs", "crate::csi", "crate::proto"], &[]);
+    none_names(
+        "src/service",
+        &["tonic", "kube::", "std::process", "std::fs", "crate::csi", "crate::proto"],
+        &[],
+    );
 }
 
 #[test]
@@ -68,12 +76,24 @@ fn the_use_cases_know_no_kind_of_backend() {
 
 #[test]
 fn the_edge_knows_no_host_and_no_store() {
-    none_names("src/csi", &["crate::host::linux", "crate::host::fake", "Host,", "dyn Host", "crate::store", "std::fs::"], &["src/csi/server.rs", "src/csi/socket.rs"]);
+    none_names(
+        "src/csi",
+        &["crate::host::linux", "crate::host::fake", "Host,", "dyn Host", "crate::store", "std::fs::"],
+        &["src/csi/server.rs", "src/csi/socket.rs"],
+    );
 }
 
 #[test]
 fn only_the_host_starts_programs_mounts_or_does_ioctls() {
-    let words = ["Command::new", "std::process::Command", "tokio::process", "rustix::mount", "nix::mount", "ioctl", "unsafe "];
+    let words = [
+        "Command::new",
+        "std::process::Command",
+        "tokio::process",
+        "rustix::mount",
+        "nix::mount",
+        "ioctl",
+        "unsafe ",
+    ];
     none_names("src", &words, &["src/host"]);
 }
 
@@ -84,7 +104,11 @@ fn unsafe_code_stands_in_the_linux_host_only() {
 
 #[test]
 fn only_the_table_makes_a_status() {
-    none_names("src", &["Status::new(", "Code::"], &["src/csi/status.rs", "src/cli", "src/csi/layer.rs", "src/csi/server"]);
+    none_names(
+        "src",
+        &["Status::new(", "Code::"],
+        &["src/csi/status.rs", "src/cli", "src/csi/layer.rs", "src/csi/server"],
+    );
 }
 
 #[test]

@@ -289,7 +289,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The runs of bytes from `start` on that `target` has and `base` has not, or not the same; without a base, those
     /// that `target` has at all. At most `max` runs, in order, not touching each other; fewer than `max` means the end.
-    async fn changed(&self, base: Option<&Snapshot>, target: &Snapshot, start: u64, max: usize) -> Result<Vec<Run>>;
+    async fn changed(
+        &self,
+        base: Option<&Snapshot>,
+        target: &Snapshot,
+        start: u64,
+        max: usize,
+    ) -> Result<Vec<Run>>;
 
     /// Everything in the pool that `known` does not explain.
     async fn leftovers(&self, known: Known<'_>) -> Result<Vec<Leftover>>;

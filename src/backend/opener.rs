@@ -36,9 +36,9 @@ impl Parameters {
                     return Err(Error::invalid("parameters", why));
                 }
             };
-            *target = value
-                .parse()
-                .map_err(|_| Error::invalid("parameters", format!("{key} is {value:?}; give true or false")))?;
+            *target = value.parse().map_err(|_| {
+                Error::invalid("parameters", format!("{key} is {value:?}; give true or false"))
+            })?;
         }
         Ok(read)
     }
@@ -86,7 +86,8 @@ impl Opener for Backends {
             };
             Local::open(host, config)
         });
-        let local = opened.await.map_err(|gone| Error::internal(format!("opening a pool did not end: {gone}")))??;
+        let local =
+            opened.await.map_err(|gone| Error::internal(format!("opening a pool did not end: {gone}")))??;
         Ok(Arc::new(local))
     }
 
@@ -97,7 +98,8 @@ impl Opener for Backends {
             host.unmount(&mountpoint)?;
             for device in host.loops_of(&file)? {
                 if host.loop_detach(&device, &file)? == Detached::Held {
-                    let text = format!("{} is still held: find who has it open with lsof", device.path.display());
+                    let text =
+                        format!("{} is still held: find who has it open with lsof", device.path.display());
                     return Err(Error::precondition(text));
                 }
             }

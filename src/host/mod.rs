@@ -59,7 +59,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// Copies the allocated bytes of `from` to `to`, which must not exist. `progress` gets (done, total) bytes and
     /// ends the copy by returning `false`. On failure nothing is left at `to`.
-    fn copy_sparse(&self, from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64) -> bool) -> HostResult<()>;
+    fn copy_sparse(
+        &self,
+        from: &Path,
+        to: &Path,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> HostResult<()>;
 
     /// Forces the bytes and metadata of a file, or the bytes of a loop device and of its file, to the disk.
     fn sync_file(&self, path: &Path) -> HostResult<()>;
@@ -95,7 +100,13 @@ pub trait Host: Send + Sync + 'static {
     fn subvolume_create(&self, path: &Path, limit: u64) -> HostResult<()>;
 
     /// Makes `to`, which must not exist, a snapshot of the subvolume `from`, without a limit if none is given.
-    fn subvolume_snapshot(&self, from: &Path, to: &Path, read_only: bool, limit: Option<u64>) -> HostResult<()>;
+    fn subvolume_snapshot(
+        &self,
+        from: &Path,
+        to: &Path,
+        read_only: bool,
+        limit: Option<u64>,
+    ) -> HostResult<()>;
 
     /// Removes a subvolume with all it holds; `false` if it was not there. Never follows into another mount.
     fn subvolume_delete(&self, path: &Path) -> HostResult<bool>;

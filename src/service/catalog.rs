@@ -127,7 +127,8 @@ impl Catalog {
     /// Forgets everything of a pool that is being taken off.
     pub(super) fn remove_pool(&mut self, pool: PoolId) {
         let volumes = self.volumes.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Volume(id));
-        let snapshots = self.snapshots.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Snapshot(id));
+        let snapshots =
+            self.snapshots.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Snapshot(id));
         let groups = self.groups.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Group(id));
         for id in volumes.chain(snapshots).chain(groups).collect::<Vec<_>>() {
             self.remove(id);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::api::{CreateVolume, SourceRef, VolumeStatus, named_fs};
-use super::lookup::is_visible;
 use super::locks::{Key, Mode};
+use super::lookup::is_visible;
 use super::pool::Pool;
 use super::progress::Running;
 use super::work::{exclusive, shared};
@@ -13,8 +13,8 @@ use crate::backend::Origin;
 use crate::volume::capacity::{self, Need, Room};
 use crate::volume::size::DEFAULT_SIZE;
 use crate::volume::{
-    AccessType, Error, FsType, Kind, Layout, ObjectId, Phase, PoolId, Provisioning, Result, Snapshot, SnapshotId,
-    Source, Volume, VolumeId,
+    AccessType, Error, FsType, Kind, Layout, ObjectId, Phase, PoolId, Provisioning, Result, Snapshot,
+    SnapshotId, Source, Volume, VolumeId,
 };
 
 /// What a volume is copied from, found.
@@ -168,7 +168,10 @@ impl Inner {
         let mut pools = self.pools();
         if pools.len() < 2 {
             return pools.pop().ok_or_else(|| {
-                Error::new(Kind::Exhausted, "no pool is open on this node: make one with `offshoot pool create`")
+                Error::new(
+                    Kind::Exhausted,
+                    "no pool is open on this node: make one with `offshoot pool create`",
+                )
             });
         }
         let mut best = None;
@@ -182,7 +185,13 @@ impl Inner {
     }
 
     /// The volume that the request asks for, or why it cannot be had.
-    fn decide(&self, request: &CreateVolume, wish: &Wish, pool: &Pool, found: Option<&Found>) -> Result<Volume> {
+    fn decide(
+        &self,
+        request: &CreateVolume,
+        wish: &Wish,
+        pool: &Pool,
+        found: Option<&Found>,
+    ) -> Result<Volume> {
         let backend = &pool.backend;
         let params = &request.params;
         let fs = params.fs_for(wish.fs, FsType::Ext4)?;
@@ -216,7 +225,8 @@ impl Inner {
                     Some(Layout::Subvolume) => match backend.layout(wish.mount, wish.block, asked_fs)? {
                         Layout::Subvolume => Layout::Subvolume,
                         _ => {
-                            let why = "a subvolume needs a pool on btrfs, filesystem access, and no other fsType";
+                            let why =
+                                "a subvolume needs a pool on btrfs, filesystem access, and no other fsType";
                             return Err(Error::invalid("parameters.layout", why));
                         }
                     },
@@ -250,14 +260,23 @@ impl Inner {
     }
 
     /// A copy is what its source is; what contradicts that is refused rather than ignored.
-    fn inherit(&self, volume: &mut Volume, wish: &Wish, asked_fs: Option<FsType>, found: &Found) -> Result<()> {
+    fn inherit(
+        &self,
+        volume: &mut Volume,
+        wish: &Wish,
+        asked_fs: Option<FsType>,
+        found: &Found,
+    ) -> Result<()> {
         let (layout, fs, raw_written) = found.shape();
         if layout == Layout::Subvolume && wish.block {
             let why = "the source is a btrfs subvolume, which has no block device: ask for access type mount";
             return Err(Error::invalid("volume_capabilities", why));
         }
         if wish.mount && !raw_written && asked_fs.is_some_and(|asked| asked != fs) {
-            let why = format!("the source has {}, and a copy keeps it: leave fsType out or set it to that", fs.as_str());
+            let why = format!(
+                "the source has {}, and a copy keeps it: leave fsType out or set it to that",
+                fs.as_str()
+            );
             return Err(Error::invalid("parameters.fsType", why));
         }
         if wish.mount && raw_written && !volume.trust_raw {
@@ -292,7 +311,12 @@ impl Inner {
     }
 
     /// Intent, bytes, record. Undone if any of it fails.
-    async fn make(self: &Arc<Self>, pool: &Arc<Pool>, volume: Arc<Volume>, found: Option<Found>) -> Result<Arc<Volume>> {
+    async fn make(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        volume: Arc<Volume>,
+        found: Option<Found>,
+    ) -> Result<Arc<Volume>> {
         pool.begin(&volume).await?;
         self.catalog_mut().put_volume(volume.clone());
         let mut running = Running::new(self, volume.id, if found.is_some() { "clone" } else { "create" });
@@ -353,12 +377,16 @@ fn wish(request: &CreateVolume) -> Result<Wish> {
             AccessType::Mount { fs, .. } => {
                 wish.mount = true;
                 if fs.is_some() && *fs != wish.fs {
-                    return Err(Error::invalid("volume_capabilities", "ask for two different filesystems at once"));
+                    return Err(Error::invalid(
+                        "volume_capabilities",
+                        "ask for two different filesystems at once",
+                    ));
                 }
             }
         }
         if capability.mode.is_multi_node() && !capability.mode.is_read_only() {
-            let why = "access modes with writers on several nodes need shared storage: use a SINGLE_NODE mode";
+            let why =
+                "access modes with writers on several nodes need shared storage: use a SINGLE_NODE mode";
             return Err(Error::invalid("volume_capabilities.access_mode", why));
         }
     }
@@ -390,7 +418,11 @@ fn same_request(existing: &Volume, request: &CreateVolume, wish: &Wish) -> Resul
     }
     if (existing.mount, existing.block) != (wish.mount, wish.block) {
         let say = |mount, block| format!("mount {mount}, block {block}");
-        return differs("volume_capabilities", say(existing.mount, existing.block), say(wish.mount, wish.block));
+        return differs(
+            "volume_capabilities",
+            say(existing.mount, existing.block),
+            say(wish.mount, wish.block),
+        );
     }
     let asked_fs = wish.fs.or(request.params.fs);
     if wish.mount && source.is_none() && asked_fs.is_some_and(|fs| fs != existing.fs) {
@@ -401,7 +433,11 @@ fn same_request(existing: &Volume, request: &CreateVolume, wish: &Wish) -> Resul
         return differs("provisioning", format!("{have:?}"), format!("{want:?}"));
     }
     if existing.mkfs_options != request.params.mkfs_options {
-        return differs("mkfsOptions", existing.mkfs_options.join(" "), request.params.mkfs_options.join(" "));
+        return differs(
+            "mkfsOptions",
+            existing.mkfs_options.join(" "),
+            request.params.mkfs_options.join(" "),
+        );
     }
     Ok(())
 }

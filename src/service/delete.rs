@@ -31,7 +31,8 @@ impl Inner {
             _ => {}
         }
         if let Some(published) = volume.published.first() {
-            let text = format!("volume {id} is still published to node {}: unpublish it first", published.node);
+            let text =
+                format!("volume {id} is still published to node {}: unpublish it first", published.node);
             return Err(Error::precondition(text));
         }
         self.refuse_in_use(&volume).await?;
@@ -39,7 +40,9 @@ impl Inner {
         // The backend looks at loop devices and holders itself, and refuses while anything has the volume.
         pool.backend.detach(&volume).await?;
         if !pool.condemn(id.into()).await? {
-            return Err(Error::internal(format!("volume {id} has no record any more: look at `offshoot orphans list`")));
+            return Err(Error::internal(format!(
+                "volume {id} has no record any more: look at `offshoot orphans list`"
+            )));
         }
         let volume = Arc::new(Volume { phase: Phase::Deleting, ..Volume::clone(&volume) });
         self.catalog_mut().put_volume(volume.clone());
@@ -63,7 +66,9 @@ impl Inner {
         }
         let pool = self.pool(id.pool())?;
         if !pool.condemn(id.into()).await? {
-            return Err(Error::internal(format!("snapshot {id} has no record any more: look at `offshoot orphans list`")));
+            return Err(Error::internal(format!(
+                "snapshot {id} has no record any more: look at `offshoot orphans list`"
+            )));
         }
         let snapshot = Arc::new(Snapshot { phase: Phase::Deleting, ..Snapshot::clone(&snapshot) });
         self.catalog_mut().put_snapshot(snapshot.clone());

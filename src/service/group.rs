@@ -30,7 +30,8 @@ impl Service {
 
     /// A group with its members. `members` are those that the caller knows; they must be all of them.
     pub fn get_group_snapshot(&self, id: &str, members: &[String]) -> Result<GroupStatus> {
-        let group = self.inner.find_group(id).ok_or_else(|| Error::not_found(format!("group snapshot {id:?}")))?;
+        let group =
+            self.inner.find_group(id).ok_or_else(|| Error::not_found(format!("group snapshot {id:?}")))?;
         check_members(&group, members)?;
         self.inner.group_status(&group)
     }
@@ -49,7 +50,9 @@ impl Inner {
                 }
                 return Err(Error::new(
                     Kind::AlreadyExists,
-                    format!("name: group snapshot {name:?} exists with other source_volume_ids: use another name or the same request"),
+                    format!(
+                        "name: group snapshot {name:?} exists with other source_volume_ids: use another name or the same request"
+                    ),
                 ));
             }
             self.clear_away_group(&existing).await?;

@@ -12,7 +12,8 @@ use crate::backend::{Fault, Run, Severity};
 use crate::volume::page::Ask;
 use crate::volume::params::CreateParams;
 use crate::volume::{
-    AccessType, Capability, Error, FsType, Kind, ObjectId, Result, Snapshot, SnapshotId, Source, Volume, VolumeId,
+    AccessType, Capability, Error, FsType, Kind, ObjectId, Result, Snapshot, SnapshotId, Source, Volume,
+    VolumeId,
 };
 
 impl Service {
@@ -22,7 +23,8 @@ impl Service {
             let ask: Ask<VolumeId> = Ask::parse(token, max)?;
             let catalog = self.inner.catalog();
             let from = ask.after.map_or(Bound::Unbounded, Bound::Excluded);
-            let visible = catalog.volumes().range((from, Bound::Unbounded)).filter(|(_, v)| is_visible(v.phase));
+            let visible =
+                catalog.volumes().range((from, Bound::Unbounded)).filter(|(_, v)| is_visible(v.phase));
             ask.take(visible.map(|(&id, volume)| (id, volume.clone())))
         };
         let mut entries = Vec::with_capacity(page.items.len());
@@ -41,13 +43,22 @@ impl Service {
     }
 
     /// A page of snapshots, by id. A filter that fits nothing gives an empty page.
-    pub fn list_snapshots(&self, filter: &SnapshotFilter, token: &str, max: i32) -> Result<Page<Arc<Snapshot>>> {
+    pub fn list_snapshots(
+        &self,
+        filter: &SnapshotFilter,
+        token: &str,
+        max: i32,
+    ) -> Result<Page<Arc<Snapshot>>> {
         let ask: Ask<SnapshotId> = Ask::parse(token, max)?;
-        let fits = |s: &Arc<Snapshot>| is_visible(s.phase) && (filter.volume.is_empty() || s.volume.to_string() == filter.volume);
+        let fits = |s: &Arc<Snapshot>| {
+            is_visible(s.phase) && (filter.volume.is_empty() || s.volume.to_string() == filter.volume)
+        };
         let page = if filter.snapshot.is_empty() {
             let catalog = self.inner.catalog();
             match filter.volume.parse::<VolumeId>() {
-                Ok(volume) => ask.take(catalog.snapshots_of(volume).filter(|s| fits(s)).map(|s| (s.id, s.clone()))),
+                Ok(volume) => {
+                    ask.take(catalog.snapshots_of(volume).filter(|s| fits(s)).map(|s| (s.id, s.clone())))
+                }
                 Err(_) => {
                     let from = ask.after.map_or(Bound::Unbounded, Bound::Excluded);
                     let rest = catalog.snapshots().range((from, Bound::Unbounded));
@@ -135,7 +146,10 @@ impl Service {
         };
         if let Some(base) = &base {
             if base.volume != target.volume {
-                let why = format!("{} was cut from {}, and the target from {}", base.id, base.volume, target.volume);
+                let why = format!(
+                    "{} was cut from {}, and the target from {}",
+                    base.id, base.volume, target.volume
+                );
                 return Err(Error::invalid("base_snapshot_id", why));
             }
             if base.id.pool() != target.id.pool() {
@@ -148,7 +162,10 @@ impl Service {
             return Err(Error::new(Kind::Unsupported, text));
         }
         if start >= target.size {
-            let text = format!("starting_offset: {start} is at or beyond the end of the snapshot, {} bytes", target.size);
+            let text = format!(
+                "starting_offset: {start} is at or beyond the end of the snapshot, {} bytes",
+                target.size
+            );
             return Err(Error::new(Kind::OutOfRange, text));
         }
         let runs = pool.backend.changed(base.as_deref(), &target, start, max).await?;
@@ -212,9 +229,13 @@ pub(super) fn unsuitable(volume: &Volume, capability: &Capability) -> Option<Str
         return Some("access_mode: several nodes cannot write to a volume that lies on one".into());
     }
     match &capability.access {
-        AccessType::Block if !volume.block => Some("access_type: the volume was made for filesystem access".into()),
+        AccessType::Block if !volume.block => {
+            Some("access_type: the volume was made for filesystem access".into())
+        }
         AccessType::Block => None,
-        AccessType::Mount { .. } if !volume.mount => Some("access_type: the volume was made for block access".into()),
+        AccessType::Mount { .. } if !volume.mount => {
+            Some("access_type: the volume was made for block access".into())
+        }
         AccessType::Mount { fs, .. } => fs
             .filter(|&fs| fs != volume.fs)
             .map(|fs| format!("fs_type: the volume has {}, not {}", volume.fs.as_str(), fs.as_str())),

@@ -6,14 +6,19 @@ use super::api::{Segments, TOPOLOGY_NODE, VolumeStatus};
 use super::pool::Pool;
 use super::{Inner, Service};
 use crate::backend::Fault;
-use crate::volume::{Error, Group, GroupId, Kind, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId};
+use crate::volume::{
+    Error, Group, GroupId, Kind, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId,
+};
 
 impl Inner {
     /// The open pool of that id.
     pub(super) fn pool(&self, id: PoolId) -> Result<Arc<Pool>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.get(&id).cloned().ok_or_else(|| {
-            Error::new(Kind::Unavailable, format!("pool {id} is not open on this node: look at `offshoot pool list`"))
+            Error::new(
+                Kind::Unavailable,
+                format!("pool {id} is not open on this node: look at `offshoot pool list`"),
+            )
         })
     }
 
@@ -70,7 +75,8 @@ impl Inner {
 
     /// The volume with what is known of its use.
     pub(super) fn status_of(&self, volume: &Arc<Volume>, faults: Vec<Fault>) -> VolumeStatus {
-        let mut nodes: Vec<String> = volume.published.iter().map(|published| published.node.clone()).collect();
+        let mut nodes: Vec<String> =
+            volume.published.iter().map(|published| published.node.clone()).collect();
         if self.uses.any(volume.id) && !nodes.contains(&self.settings.node_id) {
             nodes.push(self.settings.node_id.clone());
         }

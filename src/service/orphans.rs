@@ -47,7 +47,8 @@ impl Service {
         for pool in self.inner.pools() {
             let keys = vec![(Key::Pool(pool.id()), Mode::Exclusive)];
             let ids = ids.clone();
-            let of_pool = self.work(keys, move |inner| async move { inner.reap(&pool, &ids, dry_run).await }).await?;
+            let of_pool =
+                self.work(keys, move |inner| async move { inner.reap(&pool, &ids, dry_run).await }).await?;
             result.reaped.extend(of_pool.reaped);
             result.kept.extend(of_pool.kept);
         }

@@ -94,16 +94,23 @@ impl Pool {
         self.store(move |store| store.forget(id)).await
     }
 
-    async fn store<T: Send + 'static>(&self, call: impl FnOnce(&Store) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn store<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let store = self.store.clone();
         blocking(move || call(&store)).await
     }
 }
 
 /// Runs a call that blocks on a thread made for it.
-pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
-        Err(gone) => Err(Error::internal(format!("the work ended without an answer ({gone}): look at the server's log"))),
+        Err(gone) => Err(Error::internal(format!(
+            "the work ended without an answer ({gone}): look at the server's log"
+        ))),
     }
 }

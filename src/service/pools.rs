@@ -88,7 +88,11 @@ impl Inner {
         let found = pools.iter().find(|pool| pool.backend.info().name == name).cloned();
         found.ok_or_else(|| {
             let names: Vec<_> = pools.iter().map(|pool| pool.backend.info().name.as_str()).collect();
-            let why = format!("no pool {name:?} is open on node {}; open are: {}", self.settings.node_id, names.join(", "));
+            let why = format!(
+                "no pool {name:?} is open on node {}; open are: {}",
+                self.settings.node_id,
+                names.join(", ")
+            );
             // Another node may have a pool of that name, so the scheduler should look there.
             Error::new(Kind::Exhausted, format!("parameters.pool: {why}"))
         })
@@ -110,7 +114,10 @@ impl Inner {
 
     async fn open_pool(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
         if self.pools().iter().any(|pool| pool.backend.info().name == spec.name) {
-            return Err(Error::new(Kind::AlreadyExists, format!("name: pool {:?} is open already", spec.name)));
+            return Err(Error::new(
+                Kind::AlreadyExists,
+                format!("name: pool {:?} is open already", spec.name),
+            ));
         }
         let backend = self.opener.open(spec, create).await?;
         let (id, root) = (backend.info().id, backend.records().to_owned());
@@ -144,7 +151,10 @@ impl Inner {
             pools.push(spec);
         })
         .await?;
-        self.unopened.write().unwrap_or_else(PoisonError::into_inner).retain(|unopened| unopened.spec.name != name);
+        self.unopened
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|unopened| unopened.spec.name != name);
         Ok(self.pool_status(&pool).await)
     }
 
@@ -168,7 +178,10 @@ impl Inner {
             }
             self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
         }
-        self.unopened.write().unwrap_or_else(PoisonError::into_inner).retain(|unopened| unopened.spec.name != name);
+        self.unopened
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|unopened| unopened.spec.name != name);
         let spec = self.remembered().await?.into_iter().find(|spec| spec.name == name);
         if let Some(spec) = spec {
             self.opener.close(&spec).await?;
@@ -182,7 +195,11 @@ impl Inner {
             Ok(capacity) => capacity,
             Err(error) => {
                 let message = error.to_string();
-                faults.push(crate::backend::Fault { severity: Severity::Inaccessible, reason: "PoolUnreadable", message });
+                faults.push(crate::backend::Fault {
+                    severity: Severity::Inaccessible,
+                    reason: "PoolUnreadable",
+                    message,
+                });
                 crate::backend::Capacity::default()
             }
         };

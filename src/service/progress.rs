@@ -54,7 +54,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let running = self.inner.progress.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let running =
+            self.inner.progress.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         if let Some(mut last) = running {
             last.ended = Some(self.whole);
             if self.whole {

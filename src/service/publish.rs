@@ -12,7 +12,13 @@ use crate::volume::{Capability, Error, Kind, Published, Result, Volume, VolumeId
 
 impl Service {
     /// Gives a volume to a node. Repeatable; refused with other access than the node has it with.
-    pub async fn publish_to_node(&self, id: &str, node: &str, capability: &Capability, read_only: bool) -> Result<()> {
+    pub async fn publish_to_node(
+        &self,
+        id: &str,
+        node: &str,
+        capability: &Capability,
+        read_only: bool,
+    ) -> Result<()> {
         let volume = self.inner.volume(id)?;
         if let Some(why) = unsuitable(&volume, capability) {
             return Err(Error::invalid("volume_capability", why));
@@ -21,7 +27,8 @@ impl Service {
             return Err(Error::not_found(format!("node_id: node {node:?}")));
         }
         let id = volume.id;
-        let published = Published { node: node.to_owned(), read_only: read_only || capability.mode.is_read_only() };
+        let published =
+            Published { node: node.to_owned(), read_only: read_only || capability.mode.is_read_only() };
         self.work(vec![exclusive(id)], move |inner| async move { inner.publish(id, published).await }).await
     }
 
@@ -74,7 +81,9 @@ impl Inner {
         let catalog = self.catalog();
         let has = |volume: &&Arc<Volume>| volume.published.iter().any(|published| published.node == node);
         if catalog.volumes().values().filter(has).count() >= limit {
-            let text = format!("node {node} has its limit of {limit} volumes: unpublish one, or raise --max-volumes-per-node");
+            let text = format!(
+                "node {node} has its limit of {limit} volumes: unpublish one, or raise --max-volumes-per-node"
+            );
             return Err(Error::new(Kind::Exhausted, text));
         }
         Ok(())

@@ -9,9 +9,7 @@ use super::node::Mounted;
 use super::pool::{Pool, blocking};
 use super::{Inner, Service};
 use crate::store::{Loaded, Unfinished};
-use crate::volume::{
-    Error, FsType, Layout, Mutable, ObjectId, Phase, Result, Snapshot, Volume,
-};
+use crate::volume::{Error, FsType, Layout, Mutable, ObjectId, Phase, Result, Snapshot, Volume};
 
 impl Inner {
     /// Puts what the records say into the catalogue.
@@ -26,14 +24,20 @@ impl Inner {
     pub(super) async fn recover(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
         self.find_uses(pool).await?;
         let id = pool.id();
-        let groups: Vec<_> = self.catalog().groups().values().filter(|group| group.id.pool() == id).cloned().collect();
+        let groups: Vec<_> =
+            self.catalog().groups().values().filter(|group| group.id.pool() == id).cloned().collect();
         for group in groups {
             if matches!(group.phase, Phase::Creating | Phase::Deleting) {
                 report(group.id.into(), self.clear_away_group(&group).await);
             }
         }
-        let snapshots: Vec<_> =
-            self.catalog().snapshots().values().filter(|snapshot| snapshot.id.pool() == id).cloned().collect();
+        let snapshots: Vec<_> = self
+            .catalog()
+            .snapshots()
+            .values()
+            .filter(|snapshot| snapshot.id.pool() == id)
+            .cloned()
+            .collect();
         for snapshot in snapshots {
             if matches!(snapshot.phase, Phase::Creating | Phase::Deleting) {
                 report(snapshot.id.into(), self.clear_away_snapshot(&snapshot).await);
@@ -47,7 +51,9 @@ impl Inner {
                 Phase::Replacing { .. } => self.finish_replacing(&volume).await.map(|_| ()),
                 Phase::Growing { .. } => self.finish_growing(&volume).await.map(|_| ()),
                 // An inline volume lives as long as its pod's mount, and a reboot takes the mount away.
-                Phase::Ready if volume.ephemeral.is_some() && !self.uses.any(volume.id) => self.delete(volume.id).await,
+                Phase::Ready if volume.ephemeral.is_some() && !self.uses.any(volume.id) => {
+                    self.delete(volume.id).await
+                }
                 Phase::Ready => continue,
             };
             report(volume.id.into(), done);
@@ -65,9 +71,13 @@ impl Inner {
                 let (host, target) = (self.host.clone(), entry.target.clone());
                 let thawed = blocking(move || host.thaw(&target).map_err(Error::from)).await;
                 match thawed {
-                    Ok(true) => tracing::warn!(volume = %id, target = %entry.target.display(), "thawed a filesystem that an interrupted copy left frozen"),
+                    Ok(true) => {
+                        tracing::warn!(volume = %id, target = %entry.target.display(), "thawed a filesystem that an interrupted copy left frozen")
+                    }
                     Ok(false) => {}
-                    Err(error) => tracing::error!(volume = %id, %error, "cannot tell whether a filesystem is frozen; if writers hang, run fsfreeze -u on it"),
+                    Err(error) => {
+                        tracing::error!(volume = %id, %error, "cannot tell whether a filesystem is frozen; if writers hang, run fsfreeze -u on it")
+                    }
                 }
             }
             self.uses.add(id, Mounted::found(entry));
@@ -85,7 +95,8 @@ impl Inner {
                     if !unfinished.certain {
                         let usage = pool.backend.volume_usage(&volume).await.unwrap_or_default();
                         if usage.own + usage.shared > 0 {
-                            let text = "its record is empty but it has bytes: look at `offshoot orphans list`";
+                            let text =
+                                "its record is empty but it has bytes: look at `offshoot orphans list`";
                             return Err(Error::internal(text));
                         }
                     }
@@ -97,7 +108,8 @@ impl Inner {
                     if !unfinished.certain {
                         let usage = pool.backend.snapshot_usage(&snapshot).await.unwrap_or_default();
                         if usage.own + usage.shared > 0 {
-                            let text = "its record is empty but it has bytes: look at `offshoot orphans list`";
+                            let text =
+                                "its record is empty but it has bytes: look at `offshoot orphans list`";
                             return Err(Error::internal(text));
                         }
                     }
@@ -149,6 +161,8 @@ fn nameless(id: crate::volume::VolumeId, layout: Layout) -> Volume {
 fn report(id: ObjectId, done: Result<()>) {
     match done {
         Ok(()) => tracing::info!(%id, "finished what a crash had interrupted"),
-        Err(error) => tracing::error!(%id, %error, "cannot finish what a crash had interrupted; it stays as it is and is tried again"),
+        Err(error) => {
+            tracing::error!(%id, %error, "cannot finish what a crash had interrupted; it stays as it is and is tried again")
+        }
     }
 }

@@ -26,7 +26,10 @@ impl Service {
     pub async fn refresh_volume(&self, volume: &str, from: RefreshFrom) -> Result<Replaced> {
         let volume = self.inner.volume(volume)?;
         let Some(origin) = volume.origin else {
-            let why = format!("volume {} was not made from a snapshot or volume, so it has nothing to refresh from", volume.id);
+            let why = format!(
+                "volume {} was not made from a snapshot or volume, so it has nothing to refresh from",
+                volume.id
+            );
             return Err(Error::invalid("volume_id", why));
         };
         let (id, mut keys) = (volume.id, vec![exclusive(volume.id)]);
@@ -34,7 +37,8 @@ impl Service {
             RefreshFrom::Snapshot(snapshot) => {
                 let snapshot = self.inner.snapshot(&snapshot)?.id;
                 keys.push(shared(snapshot));
-                self.work(keys, move |inner| async move { inner.refresh_from(id, origin, snapshot).await }).await
+                self.work(keys, move |inner| async move { inner.refresh_from(id, origin, snapshot).await })
+                    .await
             }
             RefreshFrom::SourceNow => {
                 keys.push(exclusive(origin));
@@ -79,7 +83,10 @@ impl Inner {
     async fn refresh_now(self: &Arc<Self>, volume: VolumeId, origin: VolumeId) -> Result<Replaced> {
         let volume = self.settled(volume).await?;
         let gone = || {
-            let text = format!("the source of volume {}, {origin}, is gone: refresh from one of its snapshots", volume.id);
+            let text = format!(
+                "the source of volume {}, {origin}, is gone: refresh from one of its snapshots",
+                volume.id
+            );
             Error::precondition(text)
         };
         let source = self.find_volume(&origin.to_string()).ok_or_else(gone)?;
@@ -106,7 +113,10 @@ impl Inner {
 
     async fn check_replaceable(&self, volume: &Arc<Volume>, size: u64) -> Result<()> {
         if let Some(published) = volume.published.first() {
-            let text = format!("volume {} is published to node {}: stop what uses it first", volume.id, published.node);
+            let text = format!(
+                "volume {} is published to node {}: stop what uses it first",
+                volume.id, published.node
+            );
             return Err(Error::precondition(text));
         }
         self.refuse_in_use(volume).await?;
@@ -124,7 +134,12 @@ impl Inner {
     }
 
     /// Writes the intent, and drafts the undo snapshot that it names.
-    async fn intend(&self, volume: Arc<Volume>, from: SnapshotId, temporary: bool) -> Result<(Arc<Volume>, Snapshot)> {
+    async fn intend(
+        &self,
+        volume: Arc<Volume>,
+        from: SnapshotId,
+        temporary: bool,
+    ) -> Result<(Arc<Volume>, Snapshot)> {
         let mut undo = self.draft(&volume, "".into(), self.now(), None, None);
         undo.name = format!("undo-{}", undo.id).into();
         undo.undo = true;
@@ -139,7 +154,10 @@ impl Inner {
     async fn take_back(&self, volume: &Arc<Volume>, error: Error) -> Error {
         match self.settle_phase(volume).await {
             Ok(()) => error,
-            Err(undo) => Error::new(Kind::Unavailable, format!("{error}; the intent could not be taken back ({undo}): try again")),
+            Err(undo) => Error::new(
+                Kind::Unavailable,
+                format!("{error}; the intent could not be taken back ({undo}): try again"),
+            ),
         }
     }
 
@@ -162,7 +180,10 @@ impl Inner {
         };
         let (Some(source), Some(_)) = (whole(from), whole(undo)) else {
             self.abandon(volume, from, undo, temporary).await?;
-            let text = format!("the replacement of volume {} had not begun and was taken back: ask again", volume.id);
+            let text = format!(
+                "the replacement of volume {} had not begun and was taken back: ask again",
+                volume.id
+            );
             return Err(Error::new(Kind::Unavailable, text));
         };
         let pool = self.pool(volume.id.pool())?;
@@ -185,7 +206,13 @@ impl Inner {
     }
 
     /// Takes an attempt back whose snapshots are not both there: nothing was replaced.
-    async fn abandon(&self, volume: &Arc<Volume>, from: SnapshotId, undo: SnapshotId, temporary: bool) -> Result<()> {
+    async fn abandon(
+        &self,
+        volume: &Arc<Volume>,
+        from: SnapshotId,
+        undo: SnapshotId,
+        temporary: bool,
+    ) -> Result<()> {
         self.delete_snapshot(undo, None).await?;
         if temporary {
             self.delete_snapshot(from, None).await?;

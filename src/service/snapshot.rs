@@ -36,7 +36,10 @@ impl Inner {
         }
         let volume = self.volume(&request.volume)?;
         if !self.is_asked(&request.requisite) {
-            let text = format!("accessibility_requirements: the volume lies on this node only, {}", self.settings.node_id);
+            let text = format!(
+                "accessibility_requirements: the volume lies on this node only, {}",
+                self.settings.node_id
+            );
             return Err(Error::new(Kind::Exhausted, text));
         }
         let pool = self.pool(volume.id.pool())?;
@@ -74,12 +77,16 @@ impl Inner {
 
     /// Cuts all of `drafts` at one moment: every source is frozen before any is cut, and thawed whatever happens.
     /// Either all are there at the end or none is.
-    pub(super) async fn cut(self: &Arc<Self>, drafts: Vec<(Arc<Volume>, Snapshot)>) -> Result<Vec<Arc<Snapshot>>> {
+    pub(super) async fn cut(
+        self: &Arc<Self>,
+        drafts: Vec<(Arc<Volume>, Snapshot)>,
+    ) -> Result<Vec<Arc<Snapshot>>> {
         let (volumes, drafts): (Vec<_>, Vec<_>) = drafts.into_iter().map(|(v, s)| (v, Arc::new(s))).unzip();
         let mut made: Vec<Arc<Snapshot>> = Vec::with_capacity(drafts.len());
         match self.cut_steps(&volumes, &drafts, &mut made).await {
             Ok(()) => {
-                let ready = |s: &Arc<Snapshot>| Arc::new(Snapshot { phase: Phase::Ready, ..Snapshot::clone(s) });
+                let ready =
+                    |s: &Arc<Snapshot>| Arc::new(Snapshot { phase: Phase::Ready, ..Snapshot::clone(s) });
                 let ready: Vec<_> = drafts.iter().map(ready).collect();
                 let mut catalog = self.catalog_mut();
                 ready.iter().for_each(|snapshot| catalog.put_snapshot(snapshot.clone()));

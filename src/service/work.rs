@@ -21,7 +21,11 @@ pub(super) fn shared(id: impl Into<ObjectId>) -> (Key, Mode) {
 
 impl Service {
     /// Takes the locks, then runs `job` to its end whatever becomes of the caller.
-    pub(super) async fn work<T, F>(&self, keys: Vec<(Key, Mode)>, job: impl FnOnce(Arc<Inner>) -> F) -> Result<T>
+    pub(super) async fn work<T, F>(
+        &self,
+        keys: Vec<(Key, Mode)>,
+        job: impl FnOnce(Arc<Inner>) -> F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -38,9 +42,9 @@ impl Service {
         );
         match task.await {
             Ok(result) => result,
-            Err(gone) => {
-                Err(Error::internal(format!("the work ended without an answer ({gone}): look at the server's log")))
-            }
+            Err(gone) => Err(Error::internal(format!(
+                "the work ended without an answer ({gone}): look at the server's log"
+            ))),
         }
     }
 }

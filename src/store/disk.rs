@@ -193,7 +193,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, String> {
             head.format
         ));
     }
-    let file: File = serde_json::from_slice(bytes).map_err(|e| format!("is no record of format {}: {e}", head.format))?;
+    let file: File =
+        serde_json::from_slice(bytes).map_err(|e| format!("is no record of format {}: {e}", head.format))?;
     Ok(match file {
         File::Volume(v) => Object::Volume(Volume {
             id: v.id,

@@ -21,7 +21,6 @@ mod load;
 mod registry;
 mod write;
 
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -24,7 +24,8 @@ pub fn read_pools(host: &dyn Host, state_dir: &Path) -> Result<Vec<PoolSpec>, Er
     let registry: Registry = serde_json::from_slice(&bytes)
         .map_err(|e| Error::internal(format!("{}: {e}: mend the file or move it away", path.display())))?;
     if registry.format > FORMAT {
-        let text = format!("{} has format {}, newer than this version's {FORMAT}", path.display(), registry.format);
+        let text =
+            format!("{} has format {}, newer than this version's {FORMAT}", path.display(), registry.format);
         return Err(Error::internal(text));
     }
     Ok(registry.pools)

@@ -50,7 +50,10 @@ impl CreateParams {
     ///
     /// # Errors
     /// [`super::Kind::Invalid`], naming the key and the mend.
-    pub fn parse(params: &BTreeMap<String, String>, mutable_params: &BTreeMap<String, String>) -> Result<Self> {
+    pub fn parse(
+        params: &BTreeMap<String, String>,
+        mutable_params: &BTreeMap<String, String>,
+    ) -> Result<Self> {
         let patch = MutablePatch::read(&Raw::new(Place::AttributesClass, mutable_params)?)?;
         let raw = Raw::new(Place::StorageClass, params)?;
         let claim = raw.claim("pvc/name", "pvc/namespace");

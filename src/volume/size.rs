@@ -28,8 +28,9 @@ impl Range {
     /// Reads the two signed numbers of a request. `field` names the message in the error.
     pub fn new(field: &str, required: i64, limit: i64) -> Result<Self> {
         let read = |name: &str, n: i64| {
-            u64::try_from(n)
-                .map_err(|_| Error::new(Kind::OutOfRange, format!("{field}.{name}: is {n}, but a size cannot be negative")))
+            u64::try_from(n).map_err(|_| {
+                Error::new(Kind::OutOfRange, format!("{field}.{name}: is {n}, but a size cannot be negative"))
+            })
         };
         let range = Range { required: read("required_bytes", required)?, limit: read("limit_bytes", limit)? };
         if range.limit != 0 && range.required > range.limit {
@@ -56,10 +57,15 @@ impl Range {
         let wanted = wanted.max(min);
         let size = round_up(wanted).filter(|&size| size <= max);
         let out = |why: String| Error::new(Kind::OutOfRange, format!("capacity_range: {why}"));
-        let size = size.ok_or_else(|| out(format!("{wanted} bytes is over the largest volume of this pool, {max} bytes")))?;
+        let size = size.ok_or_else(|| {
+            out(format!("{wanted} bytes is over the largest volume of this pool, {max} bytes"))
+        })?;
         // A limit that is not a whole granule may fall between two sizes.
         if self.limit != 0 && size > self.limit {
-            let why = format!("the smallest possible size is {size} bytes (whole {GRANULE}-byte blocks, at least {min}), over limit_bytes {}", self.limit);
+            let why = format!(
+                "the smallest possible size is {size} bytes (whole {GRANULE}-byte blocks, at least {min}), over limit_bytes {}",
+                self.limit
+            );
             return Err(out(why));
         }
         Ok(size)
