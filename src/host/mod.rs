@@ -12,6 +12,7 @@
 mod error;
 mod types;
 
+pub mod contract;
 pub mod fake;
 pub mod linux;
 

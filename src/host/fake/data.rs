@@ -233,6 +233,15 @@ impl Data {
         if !gone.is_empty() {
             Arc::make_mut(&mut self.blocks).split_off(&end);
         }
+        let tail = (len % BLOCK) as usize;
+        if len < self.len
+            && tail > 0
+            && let Some(Block { content: Content::Bytes(bytes), .. }) =
+                Arc::make_mut(&mut self.blocks).get_mut(&(len / BLOCK))
+            && bytes.len() > tail
+        {
+            *bytes = bytes[..tail].into();
+        }
         let mut freed = 0;
         if len < self.len && !self.reserved.is_empty() {
             let reserved = Arc::make_mut(&mut self.reserved);

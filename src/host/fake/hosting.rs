@@ -10,6 +10,9 @@ use crate::host::{
     HostResult, LoopDevice, LoopOptions, MkfsSpec, MountEntry, MountSpec, Probe, SubvolumeUsage,
 };
 
+/// The programs that are installed, unless a test takes one away.
+const PROGRAMS: &[&str] = &["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "e2fsck", "resize2fs"];
+
 /// Gives a directory's lock back, unless the process that took it has died meanwhile.
 struct Locked {
     fake: Fake,
@@ -280,6 +283,6 @@ impl Host for Fake {
 
     fn program(&self, name: &str) -> Option<PathBuf> {
         let missing = self.world().missing_programs.iter().any(|program| program == name);
-        (!missing).then(|| PathBuf::from("/usr/sbin").join(name))
+        (PROGRAMS.contains(&name) && !missing).then(|| PathBuf::from("/usr/sbin").join(name))
     }
 }
