@@ -126,7 +126,8 @@ pub trait Host: Send + Sync + 'static {
     /// Attaches a file to a free loop device.
     fn loop_attach(&self, file: &Path, options: LoopOptions) -> HostResult<LoopDevice>;
 
-    /// The loop devices whose backing file is this very file, by device and inode, whatever their names.
+    /// The loop devices whose backing file is this very file, by device and inode, whatever their names. None
+    /// if the file is not there.
     fn loops_of(&self, file: &Path) -> HostResult<Vec<LoopDevice>>;
 
     /// Every attached loop device whose backing file lies below `dir`, also if that file was removed since.
