@@ -34,7 +34,7 @@ case $purpose in
 demo) packages+=(postgresql) ;;
 test)
     # kmod and iproute2 are for tests/uml; the user-mode kernel's modules are of no use without the first.
-    packages+=(attr iproute2 kmod user-mode-linux)
+    packages+=(attr iproute2 jq kmod user-mode-linux)
     cargo_tools=("cargo-nextest $nextest" "cargo-deny $deny")
     go_tools=yes
     ;;
