@@ -14,8 +14,10 @@
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use offshoot::host::contract::{self, Ctx};
 use offshoot::host::linux::Linux;
 use offshoot::host::{
     Cause, Detached, FileKind, Fsck, Host, LoopDevice, LoopOptions, MkfsSpec, MountFlag, MountSpec, Probe,
@@ -105,6 +107,33 @@ fn mount_spec(fs: &str) -> MountSpec {
 
 fn cause<T: std::fmt::Debug>(result: offshoot::host::HostResult<T>) -> Cause {
     result.unwrap_err().cause
+}
+
+#[test]
+fn every_promise_of_a_machine_is_kept_by_this_kernel() {
+    fn check(fs: &str) {
+        let scratch = Scratch::new(&format!("contract-{fs}"));
+        let pool = scratch.pool(fs);
+        if fs == "btrfs" {
+            scratch.host.quota_enable(&pool).unwrap();
+        }
+        let requests = scratch.path("requests");
+        std::fs::create_dir(&requests).unwrap();
+        let ctx = Ctx {
+            host: Arc::new(Linux::new()),
+            pool,
+            scratch: requests,
+            fs: fs.to_owned(),
+            plant_link: Box::new(|at, to| symlink(to, at).map_err(|error| error.to_string())),
+        };
+        let broken: Vec<_> = contract::checks()
+            .iter()
+            .filter_map(|check| Some(format!("{}: {}", check.name, (check.run)(&ctx).err()?)))
+            .collect();
+        assert!(broken.is_empty(), "on {fs}:\n{}", broken.join("\n"));
+    }
+    check("xfs");
+    check("btrfs");
 }
 
 #[test]
