@@ -338,6 +338,11 @@ impl Data {
             }
         }
         out.retain(|extent| extent.logical + extent.len > start);
+        if let Some(first) = out.first_mut().filter(|first| first.logical < start) {
+            let skip = start - first.logical;
+            *first =
+                Extent { logical: start, physical: first.physical + skip, len: first.len - skip, ..*first };
+        }
         out.truncate(max);
         out
     }
