@@ -26,8 +26,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Whoever knows whether calls can succeed now.
 #[async_trait]
 pub trait Ready: Send + Sync + 'static {
-    /// Nothing if they can, else one sentence per reason, each with what to do.
-    async fn ready(&self) -> Result<(), Vec<String>>;
+    /// Nothing if they can, else the reason and what to do.
+    async fn ready(&self) -> Result<(), String>;
 }
 
 #[derive(Clone)]
@@ -63,9 +63,7 @@ pub async fn serve(listener: TcpListener, pages: Router, stop: CancellationToken
 async fn readyz(State(shared): State<Shared>) -> Response {
     match shared.ready.ready().await {
         Ok(()) => "ok\n".into_response(),
-        Err(reasons) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))).into_response()
-        }
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
@@ -83,16 +81,16 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt as _;
 
-    struct Fixed(Result<(), Vec<String>>);
+    struct Fixed(Result<(), String>);
 
     #[async_trait]
     impl Ready for Fixed {
-        async fn ready(&self) -> Result<(), Vec<String>> {
+        async fn ready(&self) -> Result<(), String> {
             self.0.clone()
         }
     }
 
-    async fn check(path: &str, ready: Result<(), Vec<String>>, status: u16, expect: &str) {
+    async fn check(path: &str, ready: Result<(), String>, status: u16, expect: &str) {
         let pages = router(Metrics::new("d", "n"), Arc::new(Fixed(ready)));
         let answer = pages.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
@@ -103,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_pool_shows_in_readiness_with_its_reason_and_not_in_liveness() {
-        let bad = || Err(vec!["pool fast is read-only; remount it".to_owned()]);
+        let bad = || Err("pool fast is read-only; remount it".to_owned());
         check("/readyz", bad(), 503, "pool fast is read-only").await;
         check("/healthz", bad(), 200, "ok").await;
         check("/readyz", Ok(()), 200, "ok").await;

@@ -1,20 +1,33 @@
 //! `offshoot serve`: the whole driver in one process on one socket.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
 
+use crate::admin::{self, Ready as _};
+
+use crate::backend::{Backends, Place, PoolSpec};
 use crate::config::{Config, ServeOptions};
 use crate::csi::calls::CallLayer;
-use crate::csi::server;
 use crate::csi::socket::Socket;
-use crate::metrics::Metrics;
+use crate::csi::{Edge, server};
+use crate::host::Host;
+use crate::host::linux::Linux;
+use crate::metrics::{Metrics, PoolFigures};
+use crate::service::{Service, Settings, SystemClock};
 use crate::telemetry::{self, Telemetry};
+use crate::volume::capacity::Policy;
+
+/// How often the pools are looked at for the health that watchers are told.
+const HEALTH_EVERY: Duration = Duration::from_secs(15);
 
 /// Serve volumes of this machine over CSI on a unix socket
 ///
@@ -75,21 +88,99 @@ async fn serve(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
 
+    // Both before any work, so that a taken address is an error at start.
     let socket = Socket::bind(&config.endpoint)?;
+    let admin = match config.admin_addr {
+        Some(addr) => Some(admin::bind(addr).await?),
+        None => None,
+    };
+    let service = use_cases(&config, metrics.clone())?;
+    metrics.observe_pools(Arc::new(PoolFigures::new(service.clone())));
+    let edge = Edge::new(service.clone(), &config.driver_name);
     let mut services = tonic::service::Routes::builder();
+    edge.add_to(&mut services);
     let health = server::with_reflection_and_health(&mut services)?;
     server::report_health(&health, false).await;
+    if let Some(listener) = admin {
+        let pages = admin::router(metrics.clone(), Arc::new(edge.clone()));
+        tokio::spawn(admin::serve(listener, pages, stop.clone()));
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %config.endpoint.display(),
+        admin = config.admin_addr.map(tracing::field::display),
         node = config.node_id,
         driver = config.driver_name,
         "serving"
     );
-    let calls = CallLayer::new(Arc::clone(&metrics), stop.clone());
-    server::serve(socket, services.routes(), calls, async {}, stop, config.shutdown_timeout).await?;
+
+    // Calls are answered (with "starting") while the pools are opened: sidecars give up on a socket that is silent.
+    let pools = config.pools.into_iter().map(|(name, dir)| PoolSpec {
+        name,
+        place: Place::Directory(dir),
+        parameters: BTreeMap::new(),
+    });
+    let opening = tokio::spawn(open(service.clone(), pools.collect(), edge, health, stop.clone()));
+    let calls = CallLayer::new(metrics, stop.clone());
+    let served =
+        server::serve(socket, services.routes(), calls, service.drain(), stop, config.shutdown_timeout).await;
+    let opened = opening.await.context("opening the pools did not end")?;
+    opened.and(served)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn use_cases(config: &Config, metrics: Arc<Metrics>) -> Result<Service> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).with_context(|| {
+        format!("cannot make {}; choose another directory with --state-dir", config.state_dir.display())
+    })?;
+    let host: Arc<dyn Host> = Arc::new(Linux::new());
+    let policy = Policy { reserve: config.reserve, ..Policy::default() };
+    let opener = Backends::new(host.clone(), &config.state_dir, policy);
+    let settings = Settings {
+        node_id: config.node_id.clone(),
+        max_volumes: config.max_volumes_per_node,
+        freeze_limit: config.freeze_limit,
+        state_dir: Some(config.state_dir.clone()),
+        ..Settings::default()
+    };
+    Ok(Service::new(settings, host, Arc::new(opener), Arc::new(SystemClock), metrics))
+}
+
+/// Opens the pools, lets calls in, and then keeps telling whether they can succeed.
+async fn open(
+    service: Service,
+    pools: Vec<PoolSpec>,
+    edge: Edge,
+    health: HealthReporter,
+    stop: CancellationToken,
+) -> Result<()> {
+    let begun = Instant::now();
+    if let Err(error) = service.open_pools(pools).await {
+        stop.cancel();
+        return Err(anyhow::Error::new(error).context("cannot start"));
+    }
+    edge.started();
+    tracing::info!(took = ?begun.elapsed(), "pools are open, calls are answered");
+    let mut last = None;
+    loop {
+        let now = edge.ready().await;
+        if last.as_ref() != Some(&now) {
+            match &now {
+                Ok(()) => tracing::info!("ready"),
+                Err(reason) => tracing::warn!(reason, "not ready"),
+            }
+            server::report_health(&health, now.is_ok()).await;
+            last = Some(now);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+            () = stop.cancelled() => {
+                server::report_health(&health, false).await;
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// The first signal stops in good order, the second at once.

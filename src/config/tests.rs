@@ -1,3 +1,5 @@
+//! Tests of the module beside this file.
+
 use super::*;
 use clap::{Args as _, FromArgMatches as _};
 

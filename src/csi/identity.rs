@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::rpc::Rpc;
 use super::{Edge, answer};
+use crate::admin::Ready as _;
 use crate::proto::csi::identity_server::Identity;
 use crate::proto::csi::plugin_capability::service::Type as Service;
 use crate::proto::csi::plugin_capability::volume_expansion::Type as Expansion;
@@ -51,7 +52,8 @@ impl Identity for Edge {
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         let ready = self.ready().await;
         if let Err(reason) = &ready {
-            tracing::warn!(reason, "not ready");
+            // Kubelet asks every few seconds; the log says it loudly once, when it changes.
+            tracing::debug!(reason, "not ready");
         }
         answer(Rpc::Probe, Ok(ProbeResponse { ready: Some(ready.is_ok()) }))
     }

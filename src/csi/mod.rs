@@ -24,9 +24,11 @@ mod metadata;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
+use crate::admin::Ready;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::group_controller_server::GroupControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
@@ -57,14 +59,6 @@ impl Edge {
         self.started.store(true, Ordering::Release);
     }
 
-    /// Nothing if calls can succeed now, else the reason.
-    pub async fn ready(&self) -> Result<(), String> {
-        match self.service() {
-            Ok(service) => service.ready().await,
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// Adds every service.
     pub fn add_to(&self, services: &mut RoutesBuilder) {
         services
@@ -85,6 +79,16 @@ impl Edge {
             Kind::Unavailable,
             "the driver is starting: it reads its pools and recovers; call again",
         ))
+    }
+}
+
+#[async_trait]
+impl Ready for Edge {
+    async fn ready(&self) -> Result<(), String> {
+        match self.service() {
+            Ok(service) => service.ready().await,
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

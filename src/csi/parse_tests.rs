@@ -1,3 +1,5 @@
+//! Tests of the module beside this file.
+
 use super::*;
 use pb::volume_capability::access_mode::Mode;
 use pb::volume_capability::{AccessMode as GivenMode, AccessType as GivenType, BlockVolume, MountVolume};
