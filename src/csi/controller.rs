@@ -148,7 +148,7 @@ impl Controller for Edge {
         let ControllerGetVolumeHealthRequest { volume_id, secrets: _ } = request.into_inner();
         let done = async {
             let status = self.service()?.get_volume(&parse::id("volume_id", volume_id)?).await?;
-            let volume_health = Some(render::health(status.volume.id, &status.faults));
+            let volume_health = Some(render::health(status.volume.id.to_string(), &status.faults));
             Ok(ControllerGetVolumeHealthResponse { volume_health })
         };
         answer(Rpc::ControllerGetVolumeHealth, done.await)
@@ -357,7 +357,7 @@ impl Edge {
             let page = service.list_volumes(&token, entries(max), true).await?;
             let bad = page.entries.iter().filter(|status| !status.faults.is_empty());
             let entries: Vec<_> =
-                bad.map(|status| render::health(status.volume.id, &status.faults)).collect();
+                bad.map(|status| render::health(status.volume.id.to_string(), &status.faults)).collect();
             if !entries.is_empty() || page.next.is_empty() {
                 return Ok(ControllerListVolumeHealthResponse { entries, next_token: page.next });
             }

@@ -20,6 +20,7 @@ mod copies_render;
 mod group;
 mod identity;
 mod metadata;
+mod node;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use crate::admin::Ready;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::group_controller_server::GroupControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
+use crate::proto::csi::node_server::NodeServer;
 use crate::proto::csi::snapshot_metadata_server::SnapshotMetadataServer;
 use crate::proto::offshoot::data_copies_server::DataCopiesServer;
 use crate::service::Service;
@@ -66,6 +68,7 @@ impl Edge {
             .add_service(ControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(GroupControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(SnapshotMetadataServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(NodeServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(DataCopiesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST));
     }
 

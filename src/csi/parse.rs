@@ -29,6 +29,11 @@ pub(super) fn path(field: &str, path: &str) -> Result<PathBuf> {
     Ok(check_path(field, path)?.into())
 }
 
+/// An absolute path, or an empty one where the request has none.
+pub(super) fn optional_path(field: &str, given: &str) -> Result<PathBuf> {
+    if given.is_empty() { Ok(PathBuf::new()) } else { path(field, given) }
+}
+
 /// A message that must be there.
 pub(super) fn required<T>(field: &str, message: Option<T>) -> Result<T> {
     message.ok_or_else(|| missing(field))

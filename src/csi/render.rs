@@ -7,7 +7,7 @@ use crate::proto::csi as pb;
 use crate::service::Service;
 use crate::service::api::{GroupStatus, Segments, VolumeStatus};
 use crate::volume::record::Millis;
-use crate::volume::{Phase, Snapshot, Source, VolumeId};
+use crate::volume::{Phase, Snapshot, Source};
 
 /// A size or count as CSI has it. Sizes over its largest number do not exist here.
 pub(super) fn number(n: u64) -> i64 {
@@ -78,7 +78,7 @@ pub(super) fn condition(faults: &[Fault]) -> pb::VolumeCondition {
 }
 
 /// What CSI 1.13 callers read: every finding; none where all is well.
-pub(super) fn health(id: VolumeId, faults: &[Fault]) -> pb::VolumeHealth {
+pub(super) fn health(volume_id: String, faults: &[Fault]) -> pb::VolumeHealth {
     use pb::VolumeHealthErrorType as Wire;
     let entry = |fault: &Fault| pb::volume_health::VolumeHealthEntry {
         status: match fault.severity {
@@ -89,13 +89,12 @@ pub(super) fn health(id: VolumeId, faults: &[Fault]) -> pb::VolumeHealth {
         reason: fault.reason.to_owned(),
         message: fault.message.clone(),
     };
-    pb::VolumeHealth { volume_id: id.to_string(), health_statuses: faults.iter().map(entry).collect() }
+    pb::VolumeHealth { volume_id, health_statuses: faults.iter().map(entry).collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::PoolId;
 
     #[test]
     fn a_moment_keeps_its_milliseconds_also_before_the_epoch() {
@@ -108,16 +107,15 @@ mod tests {
 
     #[test]
     fn both_generations_of_callers_see_the_same_faults() {
-        let id = VolumeId::new(PoolId::random());
         let fault = |severity, reason, message: &str| Fault { severity, reason, message: message.to_owned() };
-        assert!(!condition(&[]).abnormal && health(id, &[]).health_statuses.is_empty());
+        assert!(!condition(&[]).abnormal && health("v".to_owned(), &[]).health_statuses.is_empty());
         let faults = [
             fault(Severity::Inaccessible, "PoolReadOnly", "the pool is read-only; remount it"),
             fault(Severity::DataLoss, "ImageMissing", "the image is gone"),
         ];
         let old = condition(&faults);
         assert!(old.abnormal && old.message == "the pool is read-only; remount it; the image is gone");
-        let new = health(id, &faults);
+        let new = health("v".to_owned(), &faults);
         let wire: Vec<_> =
             new.health_statuses.iter().map(|entry| (entry.status(), entry.reason.as_str())).collect();
         use pb::VolumeHealthErrorType::{DataLoss, Inaccessible};
