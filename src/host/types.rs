@@ -152,7 +152,8 @@ pub enum Probe {
         uuid: String,
         /// Its size in bytes, as the superblock says.
         size: u64,
-        /// Whether its journal must be replayed before anything else touches it.
+        /// Whether its journal may have to be replayed before anything else touches it. Always so for XFS, which tells
+        /// that in its log only.
         dirty: bool,
     },
     /// Bytes that are not ours to judge: never format, never mend.

@@ -14,8 +14,8 @@ use rustix::ioctl::{Opcode, opcode};
 
 use super::errno::{At, fail};
 use super::ioctl::{self, Argument};
-use super::{Linux, beneath, block, btrfs, files, programs};
-use crate::host::{Cause, FileKind, Fsck, HostError, HostResult, MkfsSpec};
+use super::{Linux, beneath, block, btrfs, files, probe, programs};
+use crate::host::{Cause, FileKind, Fsck, HostError, HostResult, MkfsSpec, Probe};
 
 /// Formatting writes little, but discarding a large old device can take long.
 const MKFS_LIMIT: Duration = Duration::from_secs(120);
@@ -175,15 +175,21 @@ pub(super) fn grow_mounted(device: &Path, target: &Path, fs: &str) -> HostResult
         return Err(HostError::new(CALL, target, Cause::Invalid, detail));
     }
     match fs {
-        "ext4" => grow_ext4(root, target, size),
+        "ext4" => grow_ext4(root, device, target, size),
         "xfs" => grow_xfs(root, target, size),
         other => Err(unknown_fs(CALL, target, other)),
     }
 }
 
-fn grow_ext4(root: impl AsFd, target: &Path, size: u64) -> HostResult<()> {
-    let block = fs::fstatfs(&root).at("grow", target)?.f_bsize;
-    let blocks = size / u64::try_from(block).unwrap_or(4096).max(1);
+fn grow_ext4(root: impl AsFd, device: &Path, target: &Path, size: u64) -> HostResult<()> {
+    let block = u64::try_from(fs::fstatfs(&root).at("grow", target)?.f_bsize).unwrap_or(4096).max(1);
+    let blocks = size / block;
+    // The kernel asks for the capability also where there is nothing to do.
+    if let Probe::Fs { size: now, .. } = probe::probe(device)?
+        && now / block >= blocks
+    {
+        return Ok(());
+    }
     match fs::ext4_ioc_resize_fs(&root, blocks) {
         Ok(()) => Ok(()),
         Err(Errno::PERM) => {
