@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use offshoot::backend::Backends;
@@ -413,6 +413,85 @@ async fn the_blocks_of_a_snapshot_are_streamed_and_an_offset_behind_its_end_is_r
     let mut stream = metadata.get_metadata_delta(delta).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap().block_metadata, []);
     assert!(stream.message().await.unwrap().is_none());
+}
+
+/// Everything that anything in the process logs, at every level, as a person and as a machine would read it.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_reaches_a_log_at_any_level_or_an_answer() {
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || lines.clone());
+    subscriber.try_init().unwrap();
+    let server = Server::with_pool().await;
+    let mut controller = server.controller().await;
+    let mut node = NodeClient::new(server.channel().await);
+    let secrets = || BTreeMap::from([("password".to_owned(), "SECRETMARKER".to_owned())]);
+    let mount = MountVolume { mount_flags: vec!["password=SECRETMARKER".to_owned()], ..Default::default() };
+    let volume_capability = Some(capability(AccessType::Mount(mount)));
+
+    let request = pb::CreateVolumeRequest { secrets: secrets(), ..create("db") };
+    let volume_id = controller.create_volume(request).await.unwrap().into_inner().volume.unwrap().volume_id;
+    let mut answers = Vec::new();
+    let request = pb::CreateVolumeRequest { secrets: secrets(), volume_capabilities: vec![], ..create("x") };
+    answers.push(controller.create_volume(request).await.unwrap_err());
+    let request = pb::ControllerPublishVolumeRequest {
+        volume_id: volume_id.clone(),
+        node_id: "n1".to_owned(),
+        volume_capability: volume_capability.clone(),
+        secrets: secrets(),
+        volume_context: secrets(),
+        ..Default::default()
+    };
+    answers.extend(controller.controller_publish_volume(request).await.err());
+    let staging_target_path = "/kubelet/missing/staging".to_owned();
+    let request = pb::NodeStageVolumeRequest {
+        volume_id: volume_id.clone(),
+        staging_target_path: staging_target_path.clone(),
+        volume_capability: volume_capability.clone(),
+        secrets: secrets(),
+        publish_context: secrets(),
+        volume_context: secrets(),
+    };
+    answers.push(node.node_stage_volume(request).await.unwrap_err());
+    let tokens = [
+        ("csi.storage.k8s.io/serviceAccount.tokens", "SECRETMARKER"),
+        ("csi.storage.k8s.io/ephemeral", "true"),
+    ];
+    let request = pb::NodePublishVolumeRequest {
+        volume_id: "csi-1".to_owned(),
+        staging_target_path,
+        target_path: "/kubelet/missing/target".to_owned(),
+        volume_capability,
+        secrets: secrets(),
+        publish_context: secrets(),
+        volume_context: tokens.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..Default::default()
+    };
+    answers.push(node.node_publish_volume(request).await.unwrap_err());
+    let request = pb::DeleteVolumeRequest { volume_id, secrets: secrets() };
+    answers.extend(controller.delete_volume(request).await.err());
+
+    assert!(!format!("{answers:?}").contains("SECRETMARKER"), "{answers:?}");
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let leak = text.lines().find(|line| line.contains("SECRETMARKER"));
+    assert_eq!(leak, None);
+    // The log was really at its loudest.
+    assert!(text.contains("TRACE") && text.contains("call failed"));
 }
 
 #[tokio::test]
