@@ -158,9 +158,7 @@ fn an_image_is_formatted_probed_attached_mounted_used_and_taken_away() {
             (target.as_path(), fs, false)
         );
         assert_eq!(entry.root, PathBuf::from("/"));
-        if fs != "btrfs" {
-            assert_eq!(entry.dev, device.rdev);
-        }
+        assert_eq!(entry.dev, device.rdev);
         assert!(host.mounts().unwrap().contains(&entry));
         let usage = host.usage(&target).unwrap();
         assert!(

@@ -215,7 +215,8 @@ pub struct MountEntry {
     pub target: PathBuf,
     /// The part of the filesystem that is visible there (`/` for all of it, `/loop3` for a bound device node).
     pub root: PathBuf,
-    /// The device number of the filesystem.
+    /// The device number of the filesystem, which for one on a block device is that of the device (also for btrfs,
+    /// which shows in `stat` a number that it made up).
     pub dev: u64,
     /// The device number of the bound device node, where a device node is bound.
     pub node_rdev: Option<u64>,

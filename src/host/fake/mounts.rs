@@ -105,7 +105,10 @@ impl World {
         Ok(MountEntry {
             target: PathBuf::from(&mount.target),
             root: PathBuf::from(&mount.shown),
-            dev: self.meta_of(mount.root)?.dev,
+            dev: match &fs.inside {
+                Some(inside) => inside.rdev,
+                None => self.meta_of(mount.root)?.dev,
+            },
             node_rdev,
             fs: fs.kind.clone(),
             // Of the mount, not of the filesystem: that one is in `usage`.

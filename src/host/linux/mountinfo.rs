@@ -19,6 +19,8 @@ pub(super) struct Line {
     /// Whether this mount refuses writes.
     pub(super) read_only: bool,
     pub(super) fs: String,
+    /// What is mounted, as the filesystem names it: for one on a device, the device's node.
+    pub(super) source: PathBuf,
     /// The options of the filesystem, which all its mounts share.
     pub(super) super_options: String,
 }
@@ -59,7 +61,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
     // Any number of optional fields, then a dash.
     fields.find(|field| *field == b"-")?;
     let fs = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    let _source = fields.next()?;
+    let source = unescape(fields.next()?);
     Some(Line {
         id,
         major: major.parse().ok()?,
@@ -68,6 +70,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
         target,
         read_only: options.split(',').any(|option| option == "ro"),
         fs,
+        source,
         super_options: String::from_utf8_lossy(fields.next()?).into_owned(),
     })
 }

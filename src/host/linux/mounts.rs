@@ -18,7 +18,7 @@ use rustix::mount::{
 };
 
 use super::errno::{At, fail};
-use super::{beneath, files, statmount};
+use super::{beneath, files, mountinfo, statmount};
 use crate::host::{Cause, FileKind, FsUsage, HostError, HostResult, MountEntry, MountFlag, MountSpec};
 
 /// See [`Host::mounts`](crate::host::Host::mounts).
@@ -27,7 +27,7 @@ pub(super) fn mounts() -> HostResult<Vec<MountEntry>> {
     Ok(lines
         .into_iter()
         .map(|line| MountEntry {
-            dev: makedev(line.major, line.minor),
+            dev: device_of(&line),
             node_rdev: bound_node(&line.root).then(|| node_rdev(&line.target)).flatten(),
             target: line.target,
             root: line.root,
@@ -35,6 +35,18 @@ pub(super) fn mounts() -> HostResult<Vec<MountEntry>> {
             read_only: line.read_only,
         })
         .collect())
+}
+
+/// The number of a filesystem's device. btrfs makes a number of its own up, so its device is looked at by name.
+fn device_of(line: &mountinfo::Line) -> u64 {
+    let shown = makedev(line.major, line.minor);
+    match line.fs.as_str() {
+        "btrfs" => match files::metadata(&line.source) {
+            Ok(Some(meta)) if meta.kind == FileKind::BlockDevice => meta.rdev,
+            _ => shown,
+        },
+        _ => shown,
+    }
 }
 
 /// Whether a mount shows a part of a filesystem, so that it may be a device node.
@@ -62,11 +74,19 @@ pub(super) fn mount_at(path: &Path) -> HostResult<Option<MountEntry>> {
         return Ok(None);
     }
     let Some(facts) = statmount::facts(CALL, path, &stat)? else { return Ok(None) };
+    let dev = match facts.fs.as_str() {
+        "btrfs" => {
+            let lines = statmount::table(CALL)?;
+            let same = lines.iter().find(|line| makedev(line.major, line.minor) == facts.dev);
+            same.map_or(facts.dev, device_of)
+        }
+        _ => facts.dev,
+    };
     Ok(Some(MountEntry {
         // Without the slashes and dots that the caller may have put in.
         target: path.components().collect::<PathBuf>(),
         root: facts.root,
-        dev: facts.dev,
+        dev,
         node_rdev: stat_rdev(&stat),
         fs: facts.fs,
         read_only: facts.read_only,
