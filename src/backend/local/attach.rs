@@ -20,8 +20,10 @@ use crate::volume::{Error, FsType, Kind, Layout, Mutable, Provisioning, Result, 
 /// The filesystem on an image.
 struct Found {
     fs: FsType,
-    /// Its size in bytes, where it may have to grow before it is mounted.
+    /// Its size in bytes; `None` if it was made just now, for all of the image.
     size: Option<u64>,
+    /// Whether something has it mounted already.
+    held: bool,
 }
 
 impl Pool {
@@ -54,7 +56,7 @@ impl Pool {
         let mut grow = false;
         if let Some(found) = &found {
             if let Some(size) = found.size {
-                grow = self.grow_detached(volume, &device, found.fs, size)?;
+                grow = self.grow_detached(volume, &device, found, size)?;
             }
             if found.fs == FsType::Xfs {
                 // Every copy has the UUID of its source, and giving it another would mean to drop its log.
@@ -87,7 +89,7 @@ impl Pool {
                 let Some(fs) = FsType::parse(&fs) else {
                     return refuse(format!("holds {fs}, which is not one of ext4, xfs and btrfs"));
                 };
-                Ok(Found { fs, size: (!held).then_some(size) })
+                Ok(Found { fs, size: Some(size), held })
             }
             Probe::Foreign(what) => refuse(format!(
                 "holds something that is no filesystem of this driver ({what}): it is not touched"
@@ -102,7 +104,7 @@ impl Pool {
             Probe::Blank => {
                 self.release(image, &format!("volume {}", volume.id))?;
                 self.format(volume, image)?;
-                Ok(Found { fs: volume.fs, size: None })
+                Ok(Found { fs: volume.fs, size: None, held: false })
             }
         }
     }
@@ -153,11 +155,13 @@ impl Pool {
 
     /// Grows an unmounted filesystem that is smaller than its device, as after a restore into a larger volume. XFS and
     /// btrfs grow only while mounted: `true` means that [`Pool::grow_mounted`] is still to come.
-    fn grow_detached(&self, volume: &Volume, device: &LoopDevice, fs: FsType, size: u64) -> Result<bool> {
+    fn grow_detached(&self, volume: &Volume, device: &LoopDevice, found: &Found, size: u64) -> Result<bool> {
+        let fs = found.fs;
         if size >= self.host.device_size(&device.path)? {
             return Ok(false);
         }
-        if fs != FsType::Ext4 {
+        // One that is mounted already may be so since a crash that came before it was grown.
+        if fs != FsType::Ext4 || found.held {
             return Ok(true);
         }
         match self.host.fsck(&device.path, fs.as_str())? {
@@ -179,10 +183,7 @@ impl Pool {
             return Err(Error::new(Kind::NotFound, what));
         };
         let devices = self.host.loops_of(&image)?;
-        // btrfs shows a device number of its own, so there the one writable device must do.
-        let of_mount = devices.iter().find(|device| !device.read_only && device.rdev == mount.dev);
-        let writable = || devices.iter().find(|device| !device.read_only && mount.fs == "btrfs");
-        let Some(device) = of_mount.or_else(writable) else {
+        let Some(device) = devices.iter().find(|device| !device.read_only && device.rdev == mount.dev) else {
             let what = format!("{} is not a mount of volume {}", target.display(), volume.id);
             return Err(Error::precondition(what));
         };

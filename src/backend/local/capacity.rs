@@ -5,7 +5,7 @@ use crate::backend::Capacity;
 use crate::host::{FsStat, MkfsSpec};
 use crate::volume::capacity::{Facts, Policy};
 use crate::volume::size::{GIB, MIB};
-use crate::volume::{Error, FsType, Layout, Result, Volume};
+use crate::volume::{Error, FsType, Layout, Result, Volume, mkfs_plan};
 
 /// The largest image: no kernel filesystem below a volume needs more, and XFS and btrfs hold files of this size.
 const MAX_IMAGE: u64 = 64 * 1024 * GIB;
@@ -48,12 +48,7 @@ impl Pool {
             "ext4" if layout == Layout::Image => MAX_EXT4_FILE,
             _ => MAX_IMAGE,
         };
-        let min = match (layout, mount, fs) {
-            (Layout::Image, true, FsType::Ext4) => 16 * MIB,
-            (Layout::Image, true, FsType::Xfs) => 300 * MIB,
-            (Layout::Image, true, FsType::Btrfs) => 128 * MIB,
-            _ => MIB,
-        };
+        let min = if layout == Layout::Image && mount { mkfs_plan::min_size(fs) } else { MIB };
         (min, max)
     }
 
@@ -79,7 +74,10 @@ impl Pool {
         }
     }
 
-    pub(super) fn mkfs_spec(&self, volume: &Volume, _size: u64) -> Result<MkfsSpec> {
-        Ok(MkfsSpec { fs: volume.fs.as_str().into(), args: volume.mkfs_options.clone() })
+    /// How a volume's image of `size` bytes is formatted.
+    pub(super) fn mkfs_spec(&self, volume: &Volume, size: u64) -> Result<MkfsSpec> {
+        let target = mkfs_plan::Target { size, kernel: self.facts.kernel, program: None };
+        let args = mkfs_plan::args(volume.fs, &target, &volume.mkfs_options)?;
+        Ok(MkfsSpec { fs: volume.fs.as_str().into(), args })
     }
 }

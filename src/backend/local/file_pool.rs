@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::pool::check_place;
 use crate::host::{FileKind, Host, LoopDevice, LoopOptions, MkfsSpec, MountSpec, Probe};
-use crate::volume::{Error, FsType, Result};
+use crate::volume::{Error, FsType, Result, mkfs_plan};
 
 /// What the pool's filesystem is.
 const FS: FsType = FsType::Xfs;
@@ -29,8 +29,9 @@ pub fn create_in_file(host: &dyn Host, file: &Path, size: u64, mountpoint: &Path
         let new = Path::new(&name);
         // Its name is ours alone, so it is of an attempt that did not end.
         host.remove_file(new)?;
-        // Conservative on purpose: what every kernel since 4.16 mounts, with the one feature that the pool is for.
-        let args = ["-m", "crc=1,reflink=1"].map(str::to_owned).to_vec();
+        let target = mkfs_plan::Target { size, kernel: host.facts()?.kernel, program: None };
+        // The one feature that the pool is for, by name; the rest as for a volume.
+        let args = mkfs_plan::args(FS, &target, &["-m", "reflink=1"].map(str::to_owned))?;
         let made = host
             .create_file(new, size)
             .and_then(|()| host.mkfs(new, &MkfsSpec { fs: FS.as_str().into(), args }))

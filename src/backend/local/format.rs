@@ -10,9 +10,8 @@ use std::path::Path;
 use super::extents::{Failure, stream};
 use super::names;
 use super::pool::Pool;
-use super::templates::Templates;
 use crate::host::Cause;
-use crate::volume::{Error, FsType, Provisioning, Result, Volume};
+use crate::volume::{Error, FsType, Provisioning, Result, Volume, mkfs_plan};
 
 impl Pool {
     /// Makes the filesystem of a volume. The caller has probed `image` as blank and detached it.
@@ -29,8 +28,8 @@ impl Pool {
         let _claim = self.claims.take(&new)?;
         self.host.remove_file(&new)?;
         let thick = volume.mutable.provisioning == Provisioning::Thick;
-        let template =
-            (self.reflink && !thick && volume.fs != FsType::Btrfs).then(|| Templates::name(&spec, size));
+        let template = (self.reflink && !thick && volume.fs != FsType::Btrfs)
+            .then(|| format!("{}.img", mkfs_plan::template_name(volume.fs, size, &spec.args)));
         if !self.use_template(template.as_deref(), &new)? {
             let made = self.host.create_file(&new, size).and_then(|()| self.host.mkfs(&new, &spec));
             self.or_remove(&new, made)?;

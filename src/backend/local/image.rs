@@ -215,9 +215,7 @@ impl Pool {
         let devices = self.host.loops_of(&image)?;
         match (volume.mutable.provisioning, to.provisioning) {
             // What is attached cannot change places, so there only the holes are filled.
-            (Provisioning::Thin, Provisioning::Thick) if devices.is_empty() => {
-                self.unshare(volume, &image)?
-            }
+            (_, Provisioning::Thick) if devices.is_empty() => self.unshare(volume, &image)?,
             (_, Provisioning::Thick) => self.host.allocate(&image)?,
             // While somebody may write, a block that was zero when it was read may hold data when it is given back.
             // An attached volume gives its space back by discard instead.

@@ -13,19 +13,25 @@ use crate::volume::{ObjectId, Result, VolumeId};
 
 impl Pool {
     pub(super) fn mounted(&self) -> Result<Vec<(VolumeId, MountEntry)>> {
-        let mounts = self.host.mounts()?;
-        let mut found = Vec::new();
+        let mut devices = Vec::new();
         for device in self.host.loops_below(&self.names.volumes())? {
             if let Some(ObjectId::Volume(id)) = self.image_of(&device)? {
-                let shown = mounts.iter().filter(|mount| is_of(mount, &device));
-                found.extend(shown.map(|mount| (id, mount.clone())));
+                devices.push((id, device));
             }
         }
+        let mut subvolumes = Vec::new();
         for entry in self.host.read_dir(&self.names.volumes())? {
             if let Some((ObjectId::Volume(id), Part::Subvolume)) = names::parse(&entry.name) {
-                let path = self.names.volume(id, Part::Subvolume);
-                let shown = mounts.iter().filter(|mount| shows(mount, &path));
-                found.extend(shown.map(|mount| (id, mount.clone())));
+                subvolumes.push((id, self.names.volume(id, Part::Subvolume)));
+            }
+        }
+        let mut found = Vec::new();
+        // In the order of the table, in which the uppermost of several mounts at one place comes last.
+        for mount in self.host.mounts()? {
+            let of_device = devices.iter().find(|(_, device)| is_of(&mount, device)).map(|(id, _)| *id);
+            let of_directory = || subvolumes.iter().find(|(_, path)| shows(&mount, path)).map(|(id, _)| *id);
+            if let Some(id) = of_device.or_else(of_directory) {
+                found.push((id, mount));
             }
         }
         Ok(found)

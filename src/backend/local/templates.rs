@@ -1,17 +1,16 @@
 //! Freshly formatted images, kept so that the next volume of the same kind is cloned and not formatted.
 //!
 //! mkfs takes tens of milliseconds and writes megabytes; a clone takes one call and writes nothing. A template is named
-//! by everything that decides its bytes: filesystem, size, arguments. Only where blocks can be shared, only for thin
+//! by everything that decides its bytes: filesystem, size, arguments ([`crate::volume::mkfs_plan::template_name`]). Only where blocks can be shared, only for thin
 //! volumes (a clone has no space of its own), and not for btrfs, of which the kernel mounts no two with one UUID.
 //!
 //! It is only a cache. A template that cannot be made or used costs a mkfs and nothing else.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::names::Names;
-use crate::host::{Host, MkfsSpec};
+use crate::host::Host;
 use crate::volume::Result;
 
 /// How many are kept. Each takes a few megabytes.
@@ -29,14 +28,6 @@ impl Templates {
         found.retain(|name| name.ends_with(".img"));
         found.sort();
         Ok(Templates(Mutex::new(found.into())))
-    }
-
-    /// The name of the template for such an image.
-    pub(super) fn name(spec: &MkfsSpec, size: u64) -> String {
-        // Stable within one build of Offshoot, which is enough: another build finds none and makes its own.
-        let mut hasher = DefaultHasher::new();
-        (&spec.fs, &spec.args, size).hash(&mut hasher);
-        format!("{}-{size}-{:016x}.img", spec.fs, hasher.finish())
     }
 
     /// Whether there is one of that name; it counts as used now.
@@ -72,19 +63,6 @@ impl Templates {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec(args: &[&str]) -> MkfsSpec {
-        MkfsSpec { fs: "ext4".into(), args: args.iter().map(|arg| (*arg).into()).collect() }
-    }
-
-    #[test]
-    fn whatever_decides_the_bytes_is_in_the_name() {
-        let name = Templates::name(&spec(&["-m", "0"]), 1 << 30);
-        assert_eq!(name, Templates::name(&spec(&["-m", "0"]), 1 << 30));
-        assert_ne!(name, Templates::name(&spec(&["-m", "1"]), 1 << 30));
-        assert_ne!(name, Templates::name(&spec(&["-m", "0"]), 2 << 30));
-        assert_ne!(name, Templates::name(&spec(&["-m0"]), 1 << 30));
-    }
 
     #[test]
     fn the_one_used_longest_ago_goes_first() {

@@ -211,17 +211,43 @@ fn a_reader_of_a_raw_volume_gets_a_device_that_refuses_writes() {
 
 #[test]
 fn a_clean_start_sees_what_is_mounted() {
-    let fake = machine("xfs");
-    let pool = open(&fake);
-    for n in [1, 2] {
-        pool.make(&volume(n)).unwrap();
+    for fs in FsType::ALL {
+        let fake = machine("xfs");
+        let pool = open(&fake);
+        let of = |n| Volume { fs, size: 512 * MIB, ..volume(n) };
+        for n in [1, 2] {
+            pool.make(&of(n)).unwrap();
+        }
+        pool.mount(&of(1), TARGET);
+        pool.attach(&of(2), WRITE).unwrap();
+        let fake = fake.restart();
+        let mounted = open(&fake).mounted().unwrap();
+        assert_eq!(mounted.len(), 1, "{fs:?}");
+        assert_eq!((mounted[0].0, mounted[0].1.target.as_path()), (of(1).id, Path::new(TARGET)));
     }
-    pool.mount(&volume(1), TARGET);
-    pool.attach(&volume(2), WRITE).unwrap();
-    let fake = fake.restart();
-    let mounted = open(&fake).mounted().unwrap();
-    assert_eq!(mounted.len(), 1);
-    assert_eq!((mounted[0].0, mounted[0].1.target.as_path()), (volume(1).id, Path::new(TARGET)));
+}
+
+#[test]
+fn a_filesystem_that_was_mounted_but_not_yet_grown_at_a_crash_still_has_to_grow() {
+    for fs in FsType::ALL {
+        let fake = machine("xfs");
+        let pool = open(&fake);
+        let small = Volume { fs, size: 512 * MIB, ..volume(1) };
+        pool.make(&small).unwrap();
+        pool.mount(&small, TARGET);
+        pool.grow(&small, 1024 * MIB).unwrap();
+        let grown = Volume { size: 1024 * MIB, ..small };
+        let pool = open(&fake.restart());
+        assert!(
+            matches!(pool.attach(&grown, WRITE).unwrap(), Attachment::Device { grow: true, .. }),
+            "{fs:?}"
+        );
+        pool.grow_mounted(&grown, Path::new(TARGET)).unwrap();
+        assert!(
+            matches!(pool.attach(&grown, WRITE).unwrap(), Attachment::Device { grow: false, .. }),
+            "{fs:?}"
+        );
+    }
 }
 
 #[test]
