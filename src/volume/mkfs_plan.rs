@@ -175,6 +175,9 @@ fn xfs(target: &Target) -> Plan {
     let program = target.program.unwrap_or((6, 1));
     let on = |since: (u32, u32)| Some(if target.kernel >= since { "1" } else { "0" });
     let mut plan = Plan { flags: vec!["-q", "-K"], ..Plan::default() };
+    // A loop device with direct I/O has the sectors of the pool's disk. Made in a file, the filesystem would count on 512
+    // bytes, and the kernel would not mount it where the disk has 4096; the other way round works everywhere.
+    plan.set("-s", "size", Some("4096"));
     plan.set("-m", "crc", Some("1"));
     plan.set("-m", "finobt", Some("1"));
     plan.set("-m", "rmapbt", Some("0"));

@@ -129,7 +129,13 @@ impl Pool {
                 }
                 device
             }
-            None => self.host.loop_attach(image, LoopOptions { read_only, direct_io })?,
+            // With direct I/O the device takes the sectors of the pool's disk. A small ext4 (or one that began small) has
+            // blocks of 1 KiB and does not mount on sectors of 4 KiB, so direct I/O is switched on behind it, where it
+            // can be had with sectors of 512 bytes; else it goes without.
+            None => {
+                let direct_io = direct_io && !(volume.mount && volume.fs == FsType::Ext4);
+                self.host.loop_attach(image, LoopOptions { read_only, direct_io })?
+            }
         };
         let direct_io = self.tune(&device, &volume.mutable)?;
         Ok(LoopDevice { direct_io, ..device })
