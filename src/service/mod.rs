@@ -31,6 +31,9 @@ mod pools;
 
 pub mod node;
 
+#[cfg(test)]
+mod testing;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -12,5 +12,7 @@ mod publish;
 mod stage;
 mod uses;
 
+#[cfg(test)]
+mod tests;
 
 pub(super) use uses::{Mounted, Uses};

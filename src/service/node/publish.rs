@@ -107,8 +107,13 @@ impl Inner {
         let Publish { node: NodeVolume { capability, staging, .. }, target, .. } = request;
         let read_only = request.read_only || refuses_writes(volume, capability, &self.settings.node_id);
         let here = self.look(volume, target).await?;
-        if let Here::Other(entry) = &here {
-            return Err(taken(TARGET, target, entry, self.uses.owner(target)));
+        match &here {
+            Here::Other(entry) => return Err(taken(TARGET, target, entry, self.uses.owner(target))),
+            // Before a device is attached that only this refused call would want.
+            Here::Ours(there) if !there.block() || there.read_only != read_only => {
+                return same_publish(volume, there, true, read_only);
+            }
+            Here::Ours(_) | Here::Nothing => {}
         }
         let backend = &self.pool(volume.id.pool())?.backend;
         if !self.uses.is_raw_staged(volume.id, Some(staging)) && backend.attached(volume).await?.is_empty() {
@@ -122,8 +127,8 @@ impl Inner {
         };
         let shows = Shows::Node { rdev };
         if let Here::Ours(there) = here {
-            if there.shows == shows || there.read_only != read_only {
-                return same_publish(volume, &there, true, read_only);
+            if there.shows == shows {
+                return Ok(());
             }
             // The device went away under its node, and the volume has another one now.
             self.clear(volume, target, TARGET).await?;

@@ -1,0 +1,147 @@
+//! A server over the fake machine, for the tests of the use cases.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::api::{CreateVolume, SourceRef};
+use super::{Clock, NoObserver, Service, Settings};
+use crate::backend::Backends;
+use crate::backend::{Place, PoolSpec};
+use crate::host::fake::Fake;
+use crate::volume::capacity::Policy;
+use crate::volume::params::CreateParams;
+use crate::volume::record::Millis;
+use crate::volume::size::{MIB, Range};
+use crate::volume::{AccessMode, AccessType, Capability, Kind, Result};
+
+/// The directory of the pool.
+pub(super) const POOL: &str = "/pool";
+/// The size of most volumes in bytes.
+pub(super) const SIZE: u64 = 64 * MIB;
+/// The id of the node.
+pub(super) const NODE: &str = "node-1";
+
+/// A clock that goes on by itself, one millisecond per look.
+#[derive(Default)]
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Millis {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A machine with a server on it.
+pub(super) struct Bench {
+    /// The machine, as the server's process has it.
+    pub(super) fake: Fake,
+    /// The server.
+    pub(super) service: Service,
+}
+
+impl Bench {
+    /// A new machine whose pool lies on a filesystem of this kind.
+    pub(super) async fn new(fs: &str) -> Self {
+        let fake = Fake::with_pool(POOL, fs, 8 << 30);
+        let bench = Bench { service: server(&fake), fake };
+        bench.service.create_pool(pool()).await.unwrap();
+        bench
+    }
+
+    /// A new process on the same machine.
+    pub(super) async fn restart(&self) -> Self {
+        Self::start(self.fake.restart()).await
+    }
+
+    /// A server that opens the pool of a machine.
+    pub(super) async fn start(fake: Fake) -> Self {
+        let service = server(&fake);
+        service.open_pools(vec![pool()]).await.unwrap();
+        assert_eq!(service.unopened_pools(), []);
+        Bench { fake, service }
+    }
+
+    /// Makes a volume and gives its id.
+    pub(super) async fn volume(&self, name: &str, capability: Capability) -> String {
+        self.create(name, vec![capability], &[], None).await.unwrap()
+    }
+
+    /// Makes a volume and gives its id.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        capabilities: Vec<Capability>,
+        parameters: &[(&str, &str)],
+        source: Option<(SourceRef, u64)>,
+    ) -> Result<String> {
+        let (source, required) = source.map_or((None, SIZE), |(source, size)| (Some(source), size));
+        let request = CreateVolume {
+            name: name.into(),
+            range: Range { required, limit: 0 },
+            capabilities,
+            params: params(parameters),
+            source,
+            requisite: Vec::new(),
+        };
+        Ok(self.service.create_volume(request).await?.volume.id.to_string())
+    }
+
+    /// The mounts that the kernel has, in the order of mounting.
+    pub(super) fn mounts(&self) -> Vec<PathBuf> {
+        self.fake.audit().mounts
+    }
+
+    /// How many loop devices the kernel has.
+    pub(super) fn loops(&self) -> usize {
+        self.fake.audit().loops.len()
+    }
+
+    /// Makes a directory as kubelet does.
+    pub(super) fn dir(&self, path: &str) -> PathBuf {
+        self.fake.mkdirs(path).unwrap();
+        PathBuf::from(path)
+    }
+}
+
+fn server(fake: &Fake) -> Service {
+    let settings = Settings { node_id: NODE.into(), ..Settings::default() };
+    let policy = Policy { reserve_min: 0, ..Policy::default() };
+    let opener = Backends::new(fake.host(), Path::new("/var/lib/offshoot"), policy);
+    Service::new(settings, fake.host(), Arc::new(opener), Arc::new(Ticking::default()), Arc::new(NoObserver))
+}
+
+fn pool() -> PoolSpec {
+    PoolSpec { name: "fast".into(), place: Place::Directory(POOL.into()), parameters: BTreeMap::new() }
+}
+
+/// Parameters of a StorageClass.
+pub(super) fn params(given: &[(&str, &str)]) -> CreateParams {
+    let given = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    CreateParams::parse(&given, &BTreeMap::new()).unwrap()
+}
+
+/// Filesystem access with these mount flags.
+pub(super) fn mount(flags: &[&str]) -> Capability {
+    let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    Capability { access: AccessType::Mount { fs: None, flags }, mode: AccessMode::SingleNodeMultiWriter }
+}
+
+/// Raw access.
+pub(super) fn raw() -> Capability {
+    Capability { access: AccessType::Block, mode: AccessMode::SingleNodeMultiWriter }
+}
+
+/// The same in another mode.
+pub(super) fn in_mode(capability: Capability, mode: AccessMode) -> Capability {
+    Capability { mode, ..capability }
+}
+
+/// The result's kind of error and its words.
+#[track_caller]
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: Kind, words: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(words), "{error:?} does not say {words:?}");
+}
