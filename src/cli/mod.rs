@@ -4,9 +4,29 @@
 //! when it worked, 1 when it did not (one line on standard error says why and what to do), 2 when the command line
 //! was not understood. Answers go to standard output and nothing else does.
 
+mod changed;
 pub mod client;
 mod completions;
+mod doctor;
+mod group;
+mod orphans;
+mod output;
+mod pool;
+mod pool_local;
+mod progress;
+mod replace;
 mod serve;
+mod session;
+mod snapshot;
+mod tree;
+mod view;
+mod volume;
+mod volume_change;
+mod volume_make;
+mod volume_mount;
+
+#[cfg(test)]
+mod tests_samples;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -23,6 +43,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Doctor(doctor::Doctor),
+    Pool(pool::Pool),
+    #[command(visible_alias = "vol")]
+    Volume(Box<volume::Volume>),
+    #[command(visible_alias = "snap")]
+    Snapshot(snapshot::Snapshot),
+    Group(group::Group),
+    Tree(tree::Tree),
+    Rewind(replace::Rewind),
+    Refresh(replace::Refresh),
+    Changed(changed::Changed),
+    Orphans(orphans::Orphans),
     Completions(completions::Completions),
 }
 
@@ -31,6 +63,16 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Doctor(doctor) => doctor.run(),
+            Command::Pool(pool) => pool.run(),
+            Command::Volume(volume) => volume.run(),
+            Command::Snapshot(snapshot) => snapshot.run(),
+            Command::Group(group) => group.run(),
+            Command::Tree(tree) => tree.run(),
+            Command::Rewind(rewind) => rewind.run(),
+            Command::Refresh(refresh) => refresh.run(),
+            Command::Changed(changed) => changed.run(),
+            Command::Orphans(orphans) => orphans.run(),
             Command::Completions(completions) => completions.run(&mut Cli::command()),
         }
     }

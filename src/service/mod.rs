@@ -15,6 +15,7 @@ mod work;
 
 mod create;
 mod delete;
+mod doctor;
 mod freeze;
 mod group;
 mod lookup;
@@ -47,6 +48,7 @@ use crate::volume::PoolId;
 use crate::volume::record::Millis;
 
 pub use orphans::{Orphan, Reaped};
+pub use doctor::{host_checks, state_dir_check};
 pub use progress::Watch;
 
 use catalog::Catalog;

@@ -1,0 +1,283 @@
+//! `offshoot group`: snapshots of several volumes at one moment.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::output::{Style, age, clean, human, rfc3339};
+use super::progress::watched;
+use super::session::{Common, Session, millis, now, said};
+use super::snapshot::Taken;
+use super::view::Object;
+use super::volume_change::Deleted;
+use super::volume_make::took;
+use crate::proto::csi::{
+    CreateVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotRequest,
+    VolumeGroupSnapshot,
+};
+use crate::proto::offshoot::lineage_node::Kind;
+use crate::volume::record::Millis;
+
+/// Take snapshots of several volumes at one moment
+///
+/// All volumes are frozen together, so that a database whose data and log lie on two volumes can be taken back as one.
+#[derive(Debug, Args)]
+pub(super) struct Group {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(visible_alias = "ls")]
+    List(List),
+    Show(Show),
+    Create(Create),
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
+}
+
+impl Group {
+    pub(super) fn run(self) -> Result<()> {
+        match self.command {
+            Command::List(list) => list.run(),
+            Command::Show(show) => show.run(),
+            Command::Create(create) => create.run(),
+            Command::Delete(delete) => delete.run(),
+        }
+    }
+}
+
+/// List group snapshots
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  offshoot group list")]
+struct List {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Serialize)]
+struct Groups {
+    groups: Vec<Listed>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: String,
+    name: Option<String>,
+    /// The ids of its snapshots.
+    snapshots: Vec<String>,
+    size_bytes: u64,
+    created_at: Option<String>,
+    #[serde(skip)]
+    created: Option<Millis>,
+}
+
+impl List {
+    fn run(self) -> Result<()> {
+        let common = self.common.clone();
+        common.run(async |session| {
+            let list = Groups { groups: grouped(&session.objects_all().await?) };
+            let ids: Vec<_> = list.groups.iter().map(|group| group.id.as_str()).collect();
+            common.output.print(&list, &ids, |style| draw(style, &list.groups, now()))
+        })
+    }
+}
+
+/// The groups that the snapshots name, with the names of those that are listed themselves.
+fn grouped(objects: &[Object]) -> Vec<Listed> {
+    let mut groups: BTreeMap<&str, Listed> = BTreeMap::new();
+    for snapshot in objects {
+        let Some(id) = snapshot.group_snapshot_id.as_deref() else { continue };
+        let group = groups.entry(id).or_insert_with(|| Listed {
+            id: id.to_owned(),
+            name: objects.iter().find(|object| object.id == id).map(|group| group.name.clone()),
+            snapshots: Vec::new(),
+            size_bytes: 0,
+            created_at: snapshot.created_at.clone(),
+            created: snapshot.created,
+        });
+        group.snapshots.push(snapshot.id.clone());
+        group.size_bytes = group.size_bytes.saturating_add(snapshot.size_bytes);
+    }
+    groups.into_values().collect()
+}
+
+fn draw(style: &Style, groups: &[Listed], now: Millis) -> String {
+    let rows = groups.iter().map(|group| {
+        vec![
+            group.name.clone().unwrap_or_default(),
+            group.id.clone(),
+            group.snapshots.len().to_string(),
+            human(group.size_bytes),
+            age(group.created, now),
+        ]
+    });
+    style.table(&["NAME", "ID", ">SNAPSHOTS", ">SIZE", ">AGE"], rows.collect())
+}
+
+/// Show one group snapshot with its members
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  offshoot group show nightly")]
+struct Show {
+    /// The group: its name or id
+    #[arg(value_name = "GROUP")]
+    group: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A group with its members.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    created_at: Option<String>,
+    snapshots: Vec<Taken>,
+}
+
+impl Shown {
+    fn new(group: VolumeGroupSnapshot) -> Shown {
+        Shown {
+            id: group.group_snapshot_id,
+            created_at: millis(group.creation_time.as_ref()).map(rfc3339),
+            snapshots: group.snapshots.into_iter().map(|snapshot| Taken::new(snapshot, None)).collect(),
+        }
+    }
+
+    fn draw(&self, style: &Style) -> String {
+        let row = |snapshot: &Taken| {
+            vec![snapshot.id.clone(), snapshot.source_volume_id.clone(), human(snapshot.size_bytes)]
+        };
+        style.table(&["ID", "VOLUME", ">SIZE"], self.snapshots.iter().map(row).collect())
+    }
+}
+
+impl Show {
+    fn run(self) -> Result<()> {
+        let common = self.common.clone();
+        common.run(async |session| {
+            let (id, members) = find(&session, &self.group).await?;
+            let request = GetVolumeGroupSnapshotRequest {
+                group_snapshot_id: id,
+                snapshot_ids: members,
+                ..GetVolumeGroupSnapshotRequest::default()
+            };
+            let answer =
+                session.groups().get_volume_group_snapshot(request).await.map_err(said)?.into_inner();
+            let shown = Shown::new(answer.group_snapshot.unwrap_or_default());
+            common.output.print(&shown, &[&shown.id], |style| {
+                format!(
+                    "group {} of {}\n{}",
+                    shown.id,
+                    shown.created_at.as_deref().unwrap_or("?"),
+                    shown.draw(style)
+                )
+            })
+        })
+    }
+}
+
+/// The id of a group and those of its members, which CSI wants with it.
+async fn find(session: &Session, name_or_id: &str) -> Result<(String, Vec<String>)> {
+    let id = session.resolve(&[Kind::Group], name_or_id).await?;
+    let snapshots = session.objects(Kind::Snapshot).await?;
+    let members = snapshots.into_iter().filter(|snapshot| snapshot.group_snapshot_id.as_deref() == Some(&id));
+    Ok((id.clone(), members.map(|snapshot| snapshot.id).collect()))
+}
+
+/// Take snapshots of several volumes at one moment
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  offshoot group create nightly db-data db-log")]
+struct Create {
+    /// The group's name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The volumes: names or ids
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Create {
+    fn run(self) -> Result<()> {
+        let common = self.common.clone();
+        common.run(async |session| {
+            let mut source_volume_ids = Vec::new();
+            for volume in &self.volumes {
+                source_volume_ids.push(session.volume(volume).await?);
+            }
+            let request = CreateVolumeGroupSnapshotRequest {
+                name: self.name.clone(),
+                source_volume_ids,
+                ..CreateVolumeGroupSnapshotRequest::default()
+            };
+            let start = Instant::now();
+            let mut groups = session.groups();
+            let quiet = !common.output.is_for_people();
+            let answer = watched(&session, quiet, None, groups.create_volume_group_snapshot(request)).await?;
+            let shown = Shown::new(answer.group_snapshot.unwrap_or_default());
+            common.output.print(&shown, &[&shown.id], |style| {
+                let name = clean(&self.name);
+                format!("took group {name} ({}) in {}\n{}", shown.id, took(start), shown.draw(style))
+            })
+        })
+    }
+}
+
+/// Delete group snapshots with all their members
+///
+/// Volumes made from the members stay whole.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  offshoot group delete nightly")]
+struct Delete {
+    /// The groups: names or ids
+    #[arg(value_name = "GROUP", required = true)]
+    groups: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Delete {
+    fn run(self) -> Result<()> {
+        let common = self.common.clone();
+        common.run(async |session| {
+            let mut done = Deleted { deleted: Vec::new() };
+            for group in &self.groups {
+                let (id, members) = find(&session, group).await?;
+                let request = DeleteVolumeGroupSnapshotRequest {
+                    group_snapshot_id: id.clone(),
+                    snapshot_ids: members,
+                    ..DeleteVolumeGroupSnapshotRequest::default()
+                };
+                session.groups().delete_volume_group_snapshot(request).await.map_err(said)?;
+                done.deleted.push(id);
+            }
+            common.output.print(&done, &[], |_| done.draw("group"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tests_samples::{node, pools};
+
+    #[test]
+    fn groups_are_found_by_their_members() {
+        let mut nodes = [node("v1", "db", "", 0), node("s1", "a", "v1", 0), node("s2", "b", "v1", 0)];
+        for snapshot in &mut nodes[1..] {
+            snapshot.group_snapshot_id = "g-aaaaaaaa-1".into();
+        }
+        let groups = grouped(&nodes.map(|node| Object::new(node, &pools())));
+        assert_eq!(groups.len(), 1);
+        assert_eq!(groups[0].snapshots.len(), 2);
+        assert_eq!(groups[0].size_bytes, 20 << 30);
+        insta::assert_snapshot!("groups", draw(&Style::PLAIN, &groups, 3_600_000));
+    }
+}
