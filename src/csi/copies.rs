@@ -17,7 +17,7 @@ use crate::backend::{Place, PoolSpec};
 use crate::proto::offshoot::data_copies_server::DataCopies;
 use crate::proto::offshoot::*;
 use crate::service::api::{CopyProgress, RefreshFrom};
-use crate::service::{Service, Watch};
+use crate::service::Watch;
 use crate::volume::names::check_pool_name;
 use crate::volume::{Error, ObjectId, Result as Outcome};
 
@@ -163,7 +163,10 @@ impl DataCopies for Edge {
     }
 
     async fn diagnose(&self, _: Request<DiagnoseRequest>) -> Result<Response<DiagnoseResponse>, Status> {
-        let done = async { Ok(DiagnoseResponse { checks: checks(self.service()?).await }) };
+        let done = async {
+            let checks = self.service()?.diagnose().await;
+            Ok(DiagnoseResponse { checks: checks.into_iter().map(show::check).collect() })
+        };
         answer(Rpc::Diagnose, done.await)
     }
 }
@@ -233,14 +236,6 @@ async fn follow(
             () = send.closed() => return,
         }
     }
-}
-
-/// What the server itself knows to be wrong, pool by pool.
-async fn checks(service: &Service) -> Vec<Check> {
-    let mut checks: Vec<Check> = service.list_pools().await.iter().map(show::pool_check).collect();
-    checks.extend(service.unopened_pools().into_iter().map(show::unopened_check));
-    checks.sort_by(|a, b| a.name.cmp(&b.name));
-    checks
 }
 
 #[cfg(test)]
