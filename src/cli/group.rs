@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ use crate::proto::csi::{
     VolumeGroupSnapshot,
 };
 use crate::proto::offshoot::lineage_node::Kind;
+use crate::volume::GroupId;
 use crate::volume::record::Millis;
 
 /// Take snapshots of several volumes at one moment
@@ -88,14 +89,14 @@ impl List {
     }
 }
 
-/// The groups that the snapshots name, with the names of those that are listed themselves.
+/// The groups that the snapshots name.
 fn grouped(objects: &[Object]) -> Vec<Listed> {
     let mut groups: BTreeMap<&str, Listed> = BTreeMap::new();
     for snapshot in objects {
         let Some(id) = snapshot.group_snapshot_id.as_deref() else { continue };
         let group = groups.entry(id).or_insert_with(|| Listed {
             id: id.to_owned(),
-            name: objects.iter().find(|object| object.id == id).map(|group| group.name.clone()),
+            name: name_of(snapshot, id).map(str::to_owned),
             snapshots: Vec::new(),
             size_bytes: 0,
             created_at: snapshot.created_at.clone(),
@@ -105,6 +106,12 @@ fn grouped(objects: &[Object]) -> Vec<Listed> {
         group.size_bytes = group.size_bytes.saturating_add(snapshot.size_bytes);
     }
     groups.into_values().collect()
+}
+
+/// The group's name, which the server puts before the number in the name of each member: `NAME-0-ID`.
+fn name_of<'a>(member: &'a Object, group: &str) -> Option<&'a str> {
+    let (name, number) = member.name.strip_suffix(group)?.strip_suffix('-')?.rsplit_once('-')?;
+    number.parse::<usize>().ok().map(|_| name)
 }
 
 fn draw(style: &Style, groups: &[Listed], now: Millis) -> String {
@@ -184,10 +191,24 @@ impl Show {
 
 /// The id of a group and those of its members, which CSI wants with it.
 async fn find(session: &Session, name_or_id: &str) -> Result<(String, Vec<String>)> {
-    let id = session.resolve(&[Kind::Group], name_or_id).await?;
-    let snapshots = session.objects(Kind::Snapshot).await?;
-    let members = snapshots.into_iter().filter(|snapshot| snapshot.group_snapshot_id.as_deref() == Some(&id));
-    Ok((id.clone(), members.map(|snapshot| snapshot.id).collect()))
+    let groups = grouped(&session.objects(Kind::Snapshot).await?);
+    let named = |group: &&Listed| group.id == name_or_id || group.name.as_deref() == Some(name_or_id);
+    match groups.iter().filter(named).collect::<Vec<_>>().as_slice() {
+        [one] => Ok((one.id.clone(), one.snapshots.clone())),
+        // One without members is known to the server alone.
+        [] if name_or_id.parse::<GroupId>().is_ok() => Ok((name_or_id.to_owned(), Vec::new())),
+        [] => {
+            bail!("no group has the name or id {name_or_id:?}; see what there is with `offshoot group list`")
+        }
+        several => {
+            let ids: Vec<_> = several.iter().map(|group| group.id.as_str()).collect();
+            bail!(
+                "{} groups have the name {name_or_id:?}; give one of their ids: {}",
+                ids.len(),
+                ids.join(", ")
+            )
+        }
+    }
 }
 
 /// Take snapshots of several volumes at one moment
@@ -270,12 +291,17 @@ mod tests {
 
     #[test]
     fn groups_are_found_by_their_members() {
-        let mut nodes = [node("v1", "db", "", 0), node("s1", "a", "v1", 0), node("s2", "b", "v1", 0)];
+        let mut nodes = [
+            node("v1", "db", "", 0),
+            node("s1", "night-ly-0-g-aaaaaaaa-1", "v1", 0),
+            node("s2", "night-ly-1-g-aaaaaaaa-1", "v1", 0),
+        ];
         for snapshot in &mut nodes[1..] {
             snapshot.group_snapshot_id = "g-aaaaaaaa-1".into();
         }
         let groups = grouped(&nodes.map(|node| Object::new(node, &pools())));
         assert_eq!(groups.len(), 1);
+        assert_eq!(groups[0].name.as_deref(), Some("night-ly"));
         assert_eq!(groups[0].snapshots.len(), 2);
         assert_eq!(groups[0].size_bytes, 20 << 30);
         insta::assert_snapshot!("groups", draw(&Style::PLAIN, &groups, 3_600_000));

@@ -57,7 +57,9 @@ pub(super) struct Session {
 impl Session {
     /// Connects.
     pub(super) async fn open(client: &Client) -> Result<Session> {
-        Ok(Session { channel: client.connect().await? })
+        // The transport's chain says one thing several times; its root says why.
+        let channel = client.connect().await.map_err(|error| anyhow!("{error}: {}", error.root_cause()))?;
+        Ok(Session { channel })
     }
 
     pub(super) fn controller(&self) -> ControllerClient<Channel> {
