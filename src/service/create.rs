@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::api::{CreateVolume, SourceRef, VolumeStatus, named_fs};
 use super::locks::{Key, Mode};
+use super::delete::unfinished;
 use super::lookup::is_visible;
 use super::pool::Pool;
 use super::progress::Running;
@@ -101,8 +102,7 @@ impl Inner {
                 same_request(&existing, &request, &wish)?;
                 return Ok(self.status_of(&existing, Vec::new()));
             }
-            // What an earlier attempt could not undo, or a removal that could not end.
-            self.clear_away(&existing).await?;
+            self.clear_name(&existing).await?;
         }
         if !self.is_asked(&request.requisite) {
             return Err(Error::new(
@@ -113,7 +113,7 @@ impl Inner {
                 ),
             ));
         }
-        let found = self.find_source(request.source.as_ref())?;
+        let found = self.find_source(request.source.as_ref()).await?;
         let pool = self.choose_pool(&request, found.as_ref()).await?;
         let mut volume = self.decide(&request, &wish, &pool, found.as_ref())?;
         volume.ephemeral = handle;
@@ -122,9 +122,24 @@ impl Inner {
         Ok(self.status_of(&volume, Vec::new()))
     }
 
+    /// Makes a name free that an earlier attempt could not undo, or a removal that could not end, still has.
+    async fn clear_name(&self, existing: &Arc<Volume>) -> Result<()> {
+        let removing = match existing.phase {
+            // It may be running right now: it has the lock of the id, where a creation has that of the name.
+            Phase::Deleting => Some(self.locks.take(vec![exclusive(existing.id)]).await?),
+            _ => None,
+        };
+        let still = self.catalog().volume(existing.id).cloned();
+        if let Some(still) = still {
+            self.clear_away(&still).await.map_err(unfinished)?;
+        }
+        drop(removing);
+        Ok(())
+    }
+
     /// Finds the source. A source in a pool that is not open here may be on another node: `Exhausted` makes the
     /// scheduler look there, where `NotFound` would end the claim's provisioning.
-    fn find_source(&self, source: Option<&SourceRef>) -> Result<Option<Found>> {
+    async fn find_source(self: &Arc<Self>, source: Option<&SourceRef>) -> Result<Option<Found>> {
         let elsewhere = |pool: PoolId| self.pool(pool).is_err();
         let exhausted = |id: &str| {
             Err(Error::new(
@@ -140,7 +155,7 @@ impl Inner {
             },
             Some(SourceRef::Volume(id)) => match id.parse::<VolumeId>() {
                 Ok(parsed) if elsewhere(parsed.pool()) => exhausted(id),
-                _ => Ok(Some(Found::Volume(self.volume(id)?))),
+                _ => Ok(Some(Found::Volume(self.settled(self.volume(id)?.id).await?))),
             },
         }
     }

@@ -37,6 +37,10 @@ impl Inner {
         }
         self.refuse_in_use(&volume).await?;
         let pool = self.pool(id.pool())?;
+        if let Phase::Replacing { .. } = volume.phase {
+            // Its temporary snapshot would be left without anybody who knows what it is.
+            self.abandon(&volume).await.map_err(unfinished)?;
+        }
         // The backend looks at loop devices and holders itself, and refuses while anything has the volume.
         pool.backend.detach(&volume).await?;
         if !pool.condemn(id.into()).await? {
@@ -91,7 +95,7 @@ impl Inner {
 }
 
 /// A removal that stopped half-way is not over: its record stays, and asking again continues it.
-fn unfinished(error: Error) -> Error {
+pub(super) fn unfinished(error: Error) -> Error {
     let kind = if error.kind() == Kind::Precondition { Kind::Precondition } else { Kind::Unavailable };
     error.with_kind(kind)
 }

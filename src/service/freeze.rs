@@ -1,18 +1,24 @@
 //! Freezing mounted filesystems for the moment of a copy.
 //!
 //! A freeze that leaks stops every writer on the node, so three things end it: the end of the copy, a watchdog when
-//! the copy takes too long, and the next start of the server. A copy during which the watchdog struck is not a copy
-//! of one moment and is thrown away.
+//! the copy takes too long, and the next start of the server. A thaw that fails is tried again until it succeeds. A
+//! copy during which the watchdog struck is not a copy of one moment and is thrown away.
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::pool::blocking;
+use crate::host::Cause;
 use crate::volume::{Error, Kind, Result, Volume};
+
+/// How often a thaw is tried before the copy's caller gets its answer.
+const TRIES: u32 = 3;
+/// How long to wait between further tries, which nobody waits for.
+const PAUSE: Duration = Duration::from_secs(1);
 
 struct Frozen {
     inner: Arc<Inner>,
@@ -21,11 +27,32 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn thaw(&self) {
-        let targets = std::mem::take(&mut *self.targets.lock().unwrap_or_else(PoisonError::into_inner));
-        for target in targets {
-            if let Err(error) = self.inner.host.thaw(&target) {
-                tracing::error!(target = %target.display(), %error, "a filesystem could not be thawed; run fsfreeze -u");
+    /// Thaws all that is frozen. What cannot be thawed now stays on the list; `false` if there is any.
+    fn thaw(&self) -> bool {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|target| {
+            for _ in 0..TRIES {
+                match self.inner.host.thaw(target) {
+                    Ok(_) => return false,
+                    // No longer mounted, or no longer us.
+                    Err(error) if matches!(error.cause, Cause::NotFound | Cause::Invalid | Cause::Crashed) => return false,
+                    Err(error) => {
+                        tracing::error!(target = %target.display(), %error, "a filesystem could not be thawed; run fsfreeze -u");
+                    }
+                }
+            }
+            true
+        });
+        targets.is_empty()
+    }
+
+    /// Goes on thawing until everything is thawed, or is no longer mounted.
+    async fn thaw_all(self: Arc<Self>) {
+        loop {
+            let frozen = self.clone();
+            match blocking(move || Ok(frozen.thaw())).await {
+                Ok(false) => tokio::time::sleep(PAUSE).await,
+                _ => return,
             }
         }
     }
@@ -68,11 +95,7 @@ impl Inner {
             tokio::spawn(async move {
                 tokio::time::sleep(limit).await;
                 frozen.struck.store(true, Ordering::SeqCst);
-                let _ = blocking(move || {
-                    frozen.thaw();
-                    Ok(())
-                })
-                .await;
+                frozen.thaw_all().await;
             })
         };
         let froze = blocking(move || {
@@ -90,11 +113,9 @@ impl Inner {
         };
         watchdog.abort();
         let thawing = frozen.clone();
-        blocking(move || {
-            thawing.thaw();
-            Ok(())
-        })
-        .await?;
+        if !blocking(move || Ok(thawing.thaw())).await? {
+            tokio::spawn(frozen.clone().thaw_all());
+        }
         self.observer.froze(start.elapsed());
         if result.is_ok() && frozen.struck.load(Ordering::SeqCst) {
             return Err(Error::new(

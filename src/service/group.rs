@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::api::GroupStatus;
+use super::delete::unfinished;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::work::exclusive;
@@ -55,9 +56,21 @@ impl Inner {
                     ),
                 ));
             }
-            self.clear_away_group(&existing).await?;
+            let removing = match existing.phase {
+                // It may be running right now: it has the lock of the id, where a creation has that of the name.
+                Phase::Deleting => Some(self.locks.take(vec![exclusive(existing.id)]).await?),
+                _ => None,
+            };
+            let still = self.catalog().group(existing.id).cloned();
+            if let Some(still) = still {
+                self.clear_away_group(&still).await.map_err(unfinished)?;
+            }
+            drop(removing);
         }
-        let volumes = ids.iter().map(|id| self.volume(id)).collect::<Result<Vec<_>>>()?;
+        let mut volumes = Vec::with_capacity(ids.len());
+        for id in &ids {
+            volumes.push(self.settled(self.volume(id)?.id).await?);
+        }
         let Some(first) = volumes.first() else {
             return Err(Error::invalid("source_volume_ids", "is empty: name at least one volume"));
         };

@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
+use super::locks::{Key, Mode};
 use super::node::Mounted;
 use super::pool::{Pool, blocking};
+use super::work::exclusive;
 use super::{Inner, Service};
+use crate::backend::Usage;
 use crate::store::{Loaded, Unfinished};
-use crate::volume::{Error, FsType, Layout, Mutable, ObjectId, Phase, Result, Snapshot, Volume};
+use crate::volume::{Error, FsType, GroupId, Layout, Mutable, ObjectId, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId};
 
 impl Inner {
     /// Puts what the records say into the catalogue.
@@ -23,45 +26,65 @@ impl Inner {
     /// Finds what is mounted, thaws what a crash left frozen, and finishes or undoes what was interrupted.
     pub(super) async fn recover(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
         self.find_uses(pool).await?;
-        let id = pool.id();
-        let groups: Vec<_> =
-            self.catalog().groups().values().filter(|group| group.id.pool() == id).cloned().collect();
-        for group in groups {
-            if matches!(group.phase, Phase::Creating | Phase::Deleting) {
-                report(group.id.into(), self.clear_away_group(&group).await);
-            }
-        }
-        let snapshots: Vec<_> = self
-            .catalog()
-            .snapshots()
-            .values()
-            .filter(|snapshot| snapshot.id.pool() == id)
-            .cloned()
-            .collect();
-        for snapshot in snapshots {
-            if matches!(snapshot.phase, Phase::Creating | Phase::Deleting) {
-                report(snapshot.id.into(), self.clear_away_snapshot(&snapshot).await);
-            }
-        }
-        let volumes: Vec<_> =
-            self.catalog().volumes().values().filter(|volume| volume.id.pool() == id).cloned().collect();
-        for volume in volumes {
-            let done = match volume.phase {
-                Phase::Creating | Phase::Deleting => self.clear_away(&volume).await,
-                Phase::Replacing { .. } => self.finish_replacing(&volume).await.map(|_| ()),
-                Phase::Growing { .. } => self.finish_growing(&volume).await.map(|_| ()),
-                // An inline volume lives as long as its pod's mount, and a reboot takes the mount away.
-                Phase::Ready if volume.ephemeral.is_some() && !self.uses.any(volume.id) => {
-                    self.delete(volume.id).await
-                }
-                Phase::Ready => continue,
-            };
-            report(volume.id.into(), done);
+        for id in self.interrupted(pool.id()) {
+            report(id, self.recover_object(id).await);
         }
         for unfinished in &pool.unfinished {
             report(unfinished.id, self.undo_unfinished(pool, *unfinished).await);
         }
         Ok(())
+    }
+
+    /// The objects that a start has something to do about. Groups before their members, and volumes before snapshots:
+    /// the phase of a replacement's snapshots says how far it came.
+    fn interrupted(&self, pool: PoolId) -> Vec<ObjectId> {
+        let catalog = self.catalog();
+        let stale = |volume: &&Arc<Volume>| volume.phase != Phase::Ready || self.is_abandoned(volume);
+        let groups = catalog.groups().values().filter(|group| group.phase != Phase::Ready);
+        let volumes = catalog.volumes().values().filter(stale);
+        let snapshots = catalog.snapshots().values().filter(|snapshot| snapshot.phase != Phase::Ready);
+        let groups = groups.map(|group| ObjectId::Group(group.id));
+        let volumes = volumes.map(|volume| ObjectId::Volume(volume.id));
+        let snapshots = snapshots.map(|snapshot| ObjectId::Snapshot(snapshot.id));
+        groups.chain(volumes).chain(snapshots).filter(|id| id.pool() == pool).collect()
+    }
+
+    /// An inline volume lives as long as its pod's mount, and a reboot takes the mount away.
+    fn is_abandoned(&self, volume: &Volume) -> bool {
+        volume.phase == Phase::Ready && volume.ephemeral.is_some() && !self.uses.any(volume.id)
+    }
+
+    /// Finishes or undoes what is pending of one object; nothing if nothing is.
+    async fn recover_object(self: &Arc<Self>, id: ObjectId) -> Result<()> {
+        match id {
+            ObjectId::Group(id) => {
+                let group = self.catalog().group(id).cloned().filter(|group| group.phase != Phase::Ready);
+                match group {
+                    Some(group) => self.clear_away_group(&group).await,
+                    None => Ok(()),
+                }
+            }
+            ObjectId::Snapshot(id) => {
+                let snapshot = self.catalog().snapshot(id).cloned().filter(|snapshot| snapshot.phase != Phase::Ready);
+                match snapshot {
+                    Some(snapshot) => self.clear_away_snapshot(&snapshot).await,
+                    None => Ok(()),
+                }
+            }
+            ObjectId::Volume(id) => {
+                let Some(volume) = self.catalog().volume(id).cloned() else { return Ok(()) };
+                match volume.phase {
+                    Phase::Creating | Phase::Deleting => self.clear_away(&volume).await,
+                    Phase::Replacing { .. } | Phase::Growing { .. } => match self.settled(id).await {
+                        // Taken back is over, too; only its caller has to hear of it.
+                        Err(_) if self.volume(&id.to_string())?.phase == Phase::Ready => Ok(()),
+                        done => done.map(drop),
+                    },
+                    Phase::Ready if self.is_abandoned(&volume) => self.delete(id).await,
+                    Phase::Ready => Ok(()),
+                }
+            }
+        }
     }
 
     async fn find_uses(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
@@ -85,51 +108,103 @@ impl Inner {
         Ok(())
     }
 
-    /// An object of which a power cut left only the name. Where the name alone does not prove that it was never
-    /// whole, its bytes must be none.
-    async fn undo_unfinished(&self, pool: &Pool, unfinished: Unfinished) -> Result<()> {
-        for layout in [Layout::Image, Layout::Subvolume] {
-            match unfinished.id {
-                ObjectId::Volume(id) => {
-                    let volume = nameless(id, layout);
-                    if !unfinished.certain {
-                        let usage = pool.backend.volume_usage(&volume).await.unwrap_or_default();
-                        if usage.own + usage.shared > 0 {
-                            let text =
-                                "its record is empty but it has bytes: look at `offshoot orphans list`";
-                            return Err(Error::internal(text));
-                        }
-                    }
-                    pool.backend.delete(&volume).await?;
-                }
-                ObjectId::Snapshot(id) => {
-                    let of = nameless(crate::volume::VolumeId::new(id.pool()), layout);
-                    let snapshot = Snapshot { id, ..self.draft(&of, "".into(), 0, None, None) };
-                    if !unfinished.certain {
-                        let usage = pool.backend.snapshot_usage(&snapshot).await.unwrap_or_default();
-                        if usage.own + usage.shared > 0 {
-                            let text =
-                                "its record is empty but it has bytes: look at `offshoot orphans list`";
-                            return Err(Error::internal(text));
-                        }
-                    }
-                    pool.backend.delete_snapshot(&snapshot).await?;
-                }
-                ObjectId::Group(_) => {}
+    /// Removes the members of a group whose intent lost its content, and with it their names: some of them may be whole.
+    async fn delete_members(&self, id: GroupId, certain: bool) -> Result<()> {
+        let members: Vec<_> = {
+            let catalog = self.catalog();
+            catalog.snapshots().values().filter(|snapshot| snapshot.group == Some(id)).cloned().collect()
+        };
+        if !certain && !members.is_empty() {
+            return Err(Error::internal("its record is empty but it has members: look at its snapshots"));
+        }
+        for member in members {
+            match member.phase {
+                Phase::Creating => self.clear_away_snapshot(&member).await?,
+                _ => self.delete_snapshot(member.id, Some(id)).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// An object of which a power cut left only the name.
+    async fn undo_unfinished(&self, pool: &Pool, unfinished: Unfinished) -> Result<()> {
+        // Nothing says which layout it has, and some temporary names are the same in both: the first try may find a
+        // subvolume where it looks for a file, and the second one removes it.
+        let first = self.remove_unfinished(pool, unfinished, Layout::Image).await;
+        self.remove_unfinished(pool, unfinished, Layout::Subvolume).await?;
+        if first.is_err() {
+            self.remove_unfinished(pool, unfinished, Layout::Image).await?;
         }
         pool.condemn(unfinished.id).await?;
         pool.forget(unfinished.id).await
     }
+
+    /// Where the name alone does not prove that the object was never whole, its bytes must be none.
+    async fn remove_unfinished(&self, pool: &Pool, unfinished: Unfinished, layout: Layout) -> Result<()> {
+        let usage = match unfinished.id {
+            _ if unfinished.certain => Usage::default(),
+            ObjectId::Volume(id) => pool.backend.volume_usage(&nameless(id, layout)).await.unwrap_or_default(),
+            ObjectId::Snapshot(id) => {
+                pool.backend.snapshot_usage(&self.nameless_snapshot(id, layout)).await.unwrap_or_default()
+            }
+            ObjectId::Group(_) => Usage::default(),
+        };
+        if usage.own + usage.shared > 0 {
+            return Err(Error::internal("its record is empty but it has bytes: look at `offshoot orphans list`"));
+        }
+        match unfinished.id {
+            ObjectId::Volume(id) => pool.backend.delete(&nameless(id, layout)).await,
+            ObjectId::Snapshot(id) => pool.backend.delete_snapshot(&self.nameless_snapshot(id, layout)).await,
+            ObjectId::Group(id) => self.delete_members(id, unfinished.certain).await,
+        }
+    }
+
+    fn nameless_snapshot(&self, id: SnapshotId, layout: Layout) -> Snapshot {
+        let of = nameless(VolumeId::new(id.pool()), layout);
+        Snapshot { id, ..self.draft(&of, "".into(), 0, None, None) }
+    }
 }
 
 impl Service {
-    /// Tries once more to finish or undo what could not be at start.
+    /// Tries once more to finish or undo what could not be at start, or by the call that it is of. What is running has
+    /// its locks, and is left to itself.
     pub async fn recover_again(&self) -> Result<()> {
         for pool in self.inner.pools() {
-            self.inner.recover(&pool).await?;
+            for id in self.inner.interrupted(pool.id()) {
+                let keys = self.inner.keys_of(id);
+                let done = self.work(keys, move |inner| async move { inner.recover_object(id).await });
+                report(id, done.await);
+            }
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    /// All locks under which some call may be working on an object.
+    fn keys_of(&self, id: ObjectId) -> Vec<(Key, Mode)> {
+        let catalog = self.catalog();
+        let mut keys = vec![exclusive(id)];
+        match id {
+            ObjectId::Volume(id) => {
+                let name = catalog.volume(id).map(|volume| Key::VolumeName(volume.name.clone()));
+                keys.extend(name.map(|name| (name, Mode::Exclusive)));
+            }
+            ObjectId::Snapshot(id) => {
+                if let Some(snapshot) = catalog.snapshot(id) {
+                    keys.push((Key::SnapshotName(snapshot.name.clone()), Mode::Exclusive));
+                    keys.push(exclusive(snapshot.volume));
+                }
+            }
+            ObjectId::Group(id) => {
+                if let Some(group) = catalog.group(id) {
+                    keys.push((Key::SnapshotName(group.name.clone()), Mode::Exclusive));
+                    let members = group.members.iter();
+                    keys.extend(members.flat_map(|&(volume, snapshot)| [exclusive(volume), exclusive(snapshot)]));
+                }
+            }
+        }
+        keys
     }
 }
 

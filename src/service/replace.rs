@@ -1,9 +1,15 @@
 //! Rewind and refresh: new bytes for a volume that stays what it is.
 //!
 //! The intent, with the ids of both snapshots, is in the volume's record before anything is cut. The new bytes come in
-//! by one rename. So a crash leaves the old content whole or the new content whole, and recovery can tell: as long as
-//! one of the two snapshots is missing nothing was replaced, and the attempt is taken back; once both are there the
-//! replacement is done (again) to its end.
+//! by one rename. So a crash leaves the old content whole or the new content whole, and recovery can tell by the two
+//! snapshots:
+//!
+//! | undo | from | means | recovery |
+//! | --- | --- | --- | --- |
+//! | not whole | any | nothing was replaced | takes the attempt back |
+//! | whole | whole | perhaps replaced | replaces (again) |
+//! | whole | condemned, temporary | replaced | ends the phase, then removes it |
+//! | whole | gone | perhaps replaced; somebody deleted it | ends the phase; the undo snapshot stays |
 
 use std::sync::Arc;
 
@@ -150,9 +156,9 @@ impl Inner {
         Ok((volume, undo))
     }
 
-    /// Ends an attempt that replaced nothing.
+    /// Ends an attempt that replaced nothing. If that fails too, the intent stays, and the next call ends it.
     async fn take_back(&self, volume: &Arc<Volume>, error: Error) -> Error {
-        match self.settle_phase(volume).await {
+        match self.abandon(volume).await {
             Ok(()) => error,
             Err(undo) => Error::new(
                 Kind::Unavailable,
@@ -161,62 +167,84 @@ impl Inner {
         }
     }
 
-    /// The volume is ready again, with the content that it has.
-    async fn settle_phase(&self, volume: &Arc<Volume>) -> Result<()> {
-        let ready = Arc::new(Volume { phase: Phase::Ready, ..Volume::clone(volume) });
-        self.pool(volume.id.pool())?.put(&ready).await?;
-        self.catalog_mut().put_volume(ready);
-        Ok(())
-    }
-
     /// Brings a replacement to its end, from wherever it stopped.
     pub(super) async fn finish_replacing(self: &Arc<Self>, volume: &Arc<Volume>) -> Result<Replaced> {
         let Phase::Replacing { from, undo, temporary } = volume.phase else {
             return Err(Error::internal(format!("volume {} is not being replaced", volume.id)));
         };
-        let whole = |id: SnapshotId| {
-            let found = self.catalog().snapshot(id).cloned();
-            found.filter(|snapshot| snapshot.phase == Phase::Ready)
-        };
-        let (Some(source), Some(_)) = (whole(from), whole(undo)) else {
-            self.abandon(volume, from, undo, temporary).await?;
-            let text = format!(
-                "the replacement of volume {} had not begun and was taken back: ask again",
-                volume.id
-            );
-            return Err(Error::new(Kind::Unavailable, text));
+        let undone = self.catalog().snapshot(undo).is_some_and(|undo| undo.phase == Phase::Ready);
+        let source = self.catalog().snapshot(from).cloned();
+        let source = match source {
+            Some(source) if undone && source.phase == Phase::Ready => source,
+            // Condemned below, and only after the bytes were replaced.
+            Some(source) if undone && temporary && source.phase == Phase::Deleting => {
+                return self.replaced(volume, &source, undo, temporary).await;
+            }
+            _ => {
+                self.abandon(volume).await.map_err(retryable)?;
+                let text = format!("the replacement of volume {} did not end and was taken back: ask again", volume.id);
+                return Err(Error::new(Kind::Unavailable, text));
+            }
         };
         let pool = self.pool(volume.id.pool())?;
         let mut running = Running::new(self, volume.id, "replace");
-        let unfinished = |error: Error| error.with_kind(Kind::Unavailable);
-        pool.backend.replace(volume, &source, running.progress()).await.map_err(unfinished)?;
+        pool.backend.replace(volume, &source, running.progress()).await.map_err(retryable)?;
         running.whole = true;
-        let done = Arc::new(Volume {
-            phase: Phase::Ready,
-            base: (!temporary).then_some(from),
-            raw_written: source.raw_written,
-            ..Volume::clone(volume)
-        });
-        pool.put(&done).await.map_err(unfinished)?;
-        self.catalog_mut().put_volume(done);
-        if temporary {
-            self.delete_snapshot(from, None).await?;
-        }
-        Ok(Replaced { undo, from: (!temporary).then_some(from) })
+        self.replaced(volume, &source, undo, temporary).await
     }
 
-    /// Takes an attempt back whose snapshots are not both there: nothing was replaced.
-    async fn abandon(
+    /// The volume has the bytes of `source`.
+    async fn replaced(
         &self,
         volume: &Arc<Volume>,
-        from: SnapshotId,
+        source: &Arc<Snapshot>,
         undo: SnapshotId,
         temporary: bool,
-    ) -> Result<()> {
-        self.delete_snapshot(undo, None).await?;
+    ) -> Result<Replaced> {
+        let pool = self.pool(volume.id.pool())?;
+        let from = (!temporary).then_some(source.id);
         if temporary {
-            self.delete_snapshot(from, None).await?;
+            // Before the phase ends, or a crash in between would leave a snapshot that nobody asked for.
+            pool.condemn(source.id.into()).await.map_err(retryable)?;
+            let condemned = Snapshot { phase: Phase::Deleting, ..Snapshot::clone(source) };
+            self.catalog_mut().put_snapshot(Arc::new(condemned));
         }
-        self.settle_phase(volume).await
+        let (base, raw_written) = (from, source.raw_written);
+        let done = Volume { phase: Phase::Ready, base, raw_written, ..Volume::clone(volume) };
+        self.save(done).await.map_err(retryable)?;
+        if temporary && let Err(error) = self.drop_snapshot(source.id).await {
+            // The refresh is done, and nobody would ask for this again. `recover_again` does.
+            tracing::warn!(snapshot = %source.id, %error, "a snapshot that served one refresh could not be removed; it is tried again");
+        }
+        Ok(Replaced { undo, from })
     }
+
+    /// Takes an attempt back that did not replace the volume's bytes, or of which somebody deleted a snapshot since. An
+    /// undo snapshot that is whole stays: it may be the only one that has the bytes from before.
+    pub(super) async fn abandon(&self, volume: &Arc<Volume>) -> Result<()> {
+        if let Phase::Replacing { from, undo, temporary } = volume.phase {
+            if self.catalog().snapshot(undo).is_some_and(|undo| undo.phase != Phase::Ready) {
+                self.drop_snapshot(undo).await?;
+            }
+            if temporary {
+                self.drop_snapshot(from).await?;
+            }
+        }
+        self.save(Volume { phase: Phase::Ready, ..Volume::clone(volume) }).await
+    }
+
+    /// Removes a snapshot that only this replacement knows of, in whatever phase.
+    async fn drop_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let found = self.catalog().snapshot(id).cloned();
+        match found {
+            Some(found) if found.phase == Phase::Creating => self.clear_away_snapshot(&found).await,
+            Some(_) => self.delete_snapshot(id, None).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The intent stays, and the retry or the next start goes on from it.
+fn retryable(error: Error) -> Error {
+    error.with_kind(Kind::Unavailable)
 }

@@ -52,25 +52,30 @@ impl Inner {
             pool.put(&growing).await?;
             self.catalog_mut().put_volume(growing.clone());
         }
-        match self.finish_growing(&growing).await {
-            Ok(expanded) => Ok(expanded),
-            // The intent stays, and the retry or the next start goes on from it.
-            Err(error) if to > volume.size => Err(error.with_kind(Kind::Unavailable)),
-            Err(error) => Err(error),
-        }
+        self.finish_growing(&growing).await
     }
 
-    /// Brings an expansion to its end, from wherever it stopped.
+    /// Brings an expansion to its end, from wherever it stopped. Where there is no room for it, it is taken back: the
+    /// volume must not wait for room before it can be used again.
     pub(super) async fn finish_growing(&self, volume: &Arc<Volume>) -> Result<Expanded> {
         let Phase::Growing { to } = volume.phase else {
             return Err(Error::internal(format!("volume {} is not growing", volume.id)));
         };
         let pool = self.pool(volume.id.pool())?;
-        let node_expansion_required = pool.backend.grow(volume, to).await?;
+        let unchanged = Volume { phase: Phase::Ready, ..Volume::clone(volume) };
+        // The intent stays, and the retry or the next start goes on from it.
+        let unfinished = |error: Error| error.with_kind(Kind::Unavailable);
+        let node_expansion_required = match pool.backend.grow(volume, to).await {
+            Ok(required) => required,
+            Err(error) if to == volume.size => return Err(error),
+            Err(error) if error.kind() == Kind::Exhausted => {
+                self.save(unchanged).await.map_err(unfinished)?;
+                return Err(error);
+            }
+            Err(error) => return Err(unfinished(error)),
+        };
         if to != volume.size {
-            let grown = Arc::new(Volume { phase: Phase::Ready, size: to, ..Volume::clone(volume) });
-            pool.put(&grown).await?;
-            self.catalog_mut().put_volume(grown);
+            self.save(Volume { size: to, ..unchanged }).await.map_err(unfinished)?;
         }
         Ok(Expanded { size: to, node_expansion_required })
     }
@@ -83,28 +88,31 @@ impl Inner {
             let taken = pool.backend.volume_usage(&volume).await?;
             self.admit_bytes(&pool, "the larger volume", volume.size.saturating_sub(taken.own)).await?;
         }
-        // Applied even when nothing differs: a crash may have come between the record and its effect.
-        let changed = Arc::new(Volume { mutable: to.clone(), ..Volume::clone(&volume) });
-        if to != volume.mutable {
-            pool.put(&changed).await?;
-            self.catalog_mut().put_volume(changed);
+        // The effect comes before the record: a record must not promise what the volume does not have, and a retry
+        // after a crash in between sees the old record and does all of it again.
+        let changed = Volume { mutable: to.clone(), ..Volume::clone(&volume) };
+        let done = async {
+            pool.backend.modify(&volume, &to).await?;
+            if to == volume.mutable { Ok(()) } else { self.save(changed.clone()).await }
+        };
+        let Err(error) = done.await else { return Ok(()) };
+        if error.kind().is_final()
+            && let Err(undo) = pool.backend.modify(&changed, &volume.mutable).await
+        {
+            tracing::warn!(volume = %id, %undo, "settings that could not be changed were applied in part");
         }
-        if let Err(error) = pool.backend.modify(&volume, &to).await {
-            // The record must not promise what the volume does not have.
-            pool.put(&volume).await?;
-            self.catalog_mut().put_volume(volume);
-            return Err(error);
-        }
-        Ok(())
+        Err(error)
     }
 
     /// The volume with no work pending: what an interrupted expansion or replacement left is finished first.
     pub(super) async fn settled(self: &Arc<Self>, id: VolumeId) -> Result<Arc<Volume>> {
         let volume = self.volume(&id.to_string())?;
         match volume.phase {
-            Phase::Growing { .. } => {
-                self.finish_growing(&volume).await?;
-            }
+            Phase::Growing { .. } => match self.finish_growing(&volume).await {
+                // Taken back.
+                Err(error) if error.kind() == Kind::Exhausted => {}
+                done => drop(done?),
+            },
             Phase::Replacing { .. } => {
                 self.finish_replacing(&volume).await?;
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::api::CreateSnapshot;
+use super::delete::unfinished;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::progress::Running;
@@ -32,9 +33,9 @@ impl Inner {
             if is_visible(existing.phase) {
                 return same_request(existing, &request);
             }
-            self.clear_away_snapshot(&existing).await?;
+            self.clear_snapshot_name(&existing).await?;
         }
-        let volume = self.volume(&request.volume)?;
+        let volume = self.settled(self.volume(&request.volume)?.id).await?;
         if !self.is_asked(&request.requisite) {
             let text = format!(
                 "accessibility_requirements: the volume lies on this node only, {}",
@@ -48,6 +49,21 @@ impl Inner {
         let snapshot = self.draft(&volume, request.name.as_str().into(), self.now(), None, request.claim);
         let mut cut = self.cut(vec![(volume, snapshot)]).await?;
         cut.pop().ok_or_else(|| Error::internal("a snapshot was cut and lost"))
+    }
+
+    /// Makes a name free that an earlier attempt could not undo, or a removal that could not end, still has.
+    async fn clear_snapshot_name(&self, existing: &Arc<Snapshot>) -> Result<()> {
+        let removing = match existing.phase {
+            // It may be running right now: it has the lock of the id, where a creation has that of the name.
+            Phase::Deleting => Some(self.locks.take(vec![exclusive(existing.id)]).await?),
+            _ => None,
+        };
+        let still = self.catalog().snapshot(existing.id).cloned();
+        if let Some(still) = still {
+            self.clear_away_snapshot(&still).await.map_err(unfinished)?;
+        }
+        drop(removing);
+        Ok(())
     }
 
     /// A snapshot of `volume` that is to be cut.

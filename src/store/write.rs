@@ -65,6 +65,8 @@ impl Store {
     }
 
     /// Replaces the record of an object that exists: either the old or the new one is there after a crash.
+    ///
+    /// Fails with [`Kind::Unavailable`] where it is not known which of the two a crash would leave: do it again.
     pub fn put(&self, record: Record<'_>) -> Result<(), Error> {
         let id = record.id();
         let tmp = self.file(id, TMP);
@@ -75,13 +77,14 @@ impl Store {
             .host
             .write_file(&tmp, &bytes)
             .and_then(|()| self.host.sync_file(&tmp))
-            .and_then(|()| self.host.rename(&tmp, &self.file(id, READY)))
-            .and_then(|()| self.host.sync_dir(&Store::dir_of(&self.root, id)));
+            .and_then(|()| self.host.rename(&tmp, &self.file(id, READY)));
         if written.is_err() {
             // Best effort: a temporary file is proven left-over, and the next start removes it.
             let _ = self.host.remove_file(&tmp);
         }
-        written.map_err(Error::from)
+        written?;
+        let synced = self.host.sync_dir(&Store::dir_of(&self.root, id));
+        synced.map_err(|error| Error::from(error).with_kind(Kind::Unavailable))
     }
 
     /// Marks an object as being removed. From here on it no longer exists for callers, also after a crash.

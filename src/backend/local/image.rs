@@ -216,11 +216,15 @@ impl Pool {
         match (volume.mutable.provisioning, to.provisioning) {
             // What is attached cannot change places, so there only the holes are filled.
             (_, Provisioning::Thick) if devices.is_empty() => self.unshare(volume, &image)?,
-            (_, Provisioning::Thick) => self.host.allocate(&image)?,
+            (_, Provisioning::Thick) => {
+                self.host.allocate(&image)?;
+                self.host.sync_file(&image)?;
+            }
             // While somebody may write, a block that was zero when it was read may hold data when it is given back.
             // An attached volume gives its space back by discard instead.
             (Provisioning::Thick, Provisioning::Thin) if devices.is_empty() => {
                 self.host.deallocate_zeros(&image)?;
+                self.host.sync_file(&image)?;
             }
             _ => {}
         }

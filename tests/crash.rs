@@ -1,0 +1,41 @@
+//! Every mutating use case, killed before, in and after every call that it makes to the machine.
+//!
+//! After the restart the caller retries, and everything is right; in another world the caller gives up and deletes
+//! everything, and nothing is left. Then the same with every call failing once instead: a final answer leaves nothing
+//! behind, any other is continued by asking again.
+
+mod common;
+
+use common::cases::{self, Sum};
+use common::sweep::{Down, How};
+use common::{PoolFs, run};
+
+fn swept(what: &str, fs: PoolFs, sum: Sum) {
+    assert!(sum.points > 0);
+    println!("{what} on {fs:?}: {} use cases, {} crash points, {} worlds", sum.cases, sum.points, sum.worlds);
+}
+
+macro_rules! sweeps {
+    ($($name:ident: $how:expr, $cases:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                for fs in PoolFs::ALL {
+                    let sum = run(cases::$cases($how, fs));
+                    swept(stringify!($name), fs, sum);
+                }
+            }
+        )*
+    };
+}
+
+sweeps! {
+    a_crash_while_creating_leaks_nothing: How::Down(Down::Crash), creating;
+    a_crash_while_changing_leaks_nothing: How::Down(Down::Crash), changing;
+    a_crash_while_cutting_leaks_nothing: How::Down(Down::Crash), cutting;
+    a_crash_while_replacing_leaks_nothing: How::Down(Down::Crash), replacing;
+    a_failure_while_creating_leaves_nothing_or_is_continued: How::Failures, creating;
+    a_failure_while_changing_leaves_nothing_or_is_continued: How::Failures, changing;
+    a_failure_while_cutting_leaves_nothing_or_is_continued: How::Failures, cutting;
+    a_failure_while_replacing_leaves_nothing_or_is_continued: How::Failures, replacing;
+}

@@ -1,0 +1,36 @@
+//! Every mutating use case, with a power cut at every call that it makes to the machine.
+//!
+//! What was acknowledged survives with its bytes, though nothing else may; what was not leaves nothing, or an intent
+//! that the next start undoes. And what the retry acknowledges is durable at once: the power fails again right then.
+
+mod common;
+
+use common::cases::{self, Sum};
+use common::sweep::{Down, How};
+use common::{PoolFs, run};
+
+fn swept(what: &str, fs: PoolFs, sum: Sum) {
+    assert!(sum.points > 0);
+    println!("{what} on {fs:?}: {} use cases, {} crash points, {} worlds", sum.cases, sum.points, sum.worlds);
+}
+
+macro_rules! sweeps {
+    ($($name:ident: $cases:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                for fs in PoolFs::ALL {
+                    let sum = run(cases::$cases(How::Down(Down::Power), fs));
+                    swept(stringify!($name), fs, sum);
+                }
+            }
+        )*
+    };
+}
+
+sweeps! {
+    a_power_cut_while_creating_loses_nothing_acknowledged: creating;
+    a_power_cut_while_changing_loses_nothing_acknowledged: changing;
+    a_power_cut_while_cutting_loses_nothing_acknowledged: cutting;
+    a_power_cut_while_replacing_loses_nothing_acknowledged: replacing;
+}
