@@ -61,7 +61,8 @@ fn command(command: &Command, depth: usize, page: &mut String) {
             writeln!(page, "\nShort: {}", aliases.join(", ")).unwrap();
         }
         let usage = command.clone().render_usage().to_string();
-        writeln!(page, "\n```\n{}\n```", usage.trim_start_matches("Usage: ").replace("\n       ", "\n")).unwrap();
+        writeln!(page, "\n```\n{}\n```", usage.trim_start_matches("Usage: ").replace("\n       ", "\n"))
+            .unwrap();
         if let Some(examples) = command.get_after_long_help() {
             let text = examples.to_string();
             let (title, examples) = text.split_once('\n').unwrap();
@@ -110,8 +111,12 @@ fn argument(arg: &Arg, page: &mut String) {
         help += &format!(": {}", choices.join(", "));
     }
     // Where the default depends on something, the help ends in it.
-    let mut default: Vec<String> =
-        arg.get_default_values().iter().filter(|_| takes).map(|value| format!("`{}`", value.to_string_lossy())).collect();
+    let mut default: Vec<String> = arg
+        .get_default_values()
+        .iter()
+        .filter(|_| takes)
+        .map(|value| format!("`{}`", value.to_string_lossy()))
+        .collect();
     if let Some((before, after)) = help.clone().split_once(" [default: ") {
         let (inside, rest) = after.split_once(']').unwrap();
         default.push(inside.to_owned());

@@ -305,7 +305,7 @@ fn loop_devices_are_read_only_direct_and_as_large_as_asked_for() {
     let pool = scratch.pool("xfs");
     let image = pool.join("a.img");
     host.create_file(&image, 64 * MIB).unwrap();
-    let device = host.loop_attach(&image, LoopOptions { read_only: false, direct_io: true }).unwrap();
+    let device = host.loop_attach(&image, LoopOptions { direct_io: true, ..LoopOptions::default() }).unwrap();
     assert!(device.direct_io && !device.read_only);
     host.loop_set_direct_io(&device, false).unwrap();
     assert!(!host.loops_of(&image).unwrap()[0].direct_io);
@@ -319,7 +319,7 @@ fn loop_devices_are_read_only_direct_and_as_large_as_asked_for() {
     let kib = std::fs::read_to_string(format!("/sys/block/{name}/queue/read_ahead_kb")).unwrap();
     assert_eq!(kib.trim(), "512");
     assert_eq!(host.loop_detach(&device, &image).unwrap(), Detached::Gone);
-    let device = host.loop_attach(&image, LoopOptions { read_only: true, direct_io: false }).unwrap();
+    let device = host.loop_attach(&image, LoopOptions { read_only: true, ..LoopOptions::default() }).unwrap();
     assert!(device.read_only);
     // M12: opening for writing is allowed by the kernel; what counts is that no byte gets through.
     let written = std::fs::OpenOptions::new().write(true).open(&device.path).and_then(|mut node| {

@@ -125,7 +125,9 @@ fn draw(style: &Style, pools: &[PoolView]) -> String {
 \x20 offshoot pool create fast /srv/fast\n\
 \x20 offshoot pool create --file /var/lib/offshoot.img --size 50Gi\n\
 \x20 offshoot pool create big --file /data/big.img --size 500Gi")]
-#[command(override_usage = "offshoot pool create [OPTIONS] NAME DIR\n       offshoot pool create [OPTIONS] [NAME] --file PATH --size SIZE")]
+#[command(
+    override_usage = "offshoot pool create [OPTIONS] NAME DIR\n       offshoot pool create [OPTIONS] [NAME] --file PATH --size SIZE"
+)]
 #[command(group = clap::ArgGroup::new("place").required(true).args(["dir", "file"]))]
 struct Create {
     /// The pool's name, by which StorageClasses choose it

@@ -16,8 +16,8 @@ use super::{Edge, answer, copies_render as show, parse};
 use crate::backend::{Place, PoolSpec};
 use crate::proto::offshoot::data_copies_server::DataCopies;
 use crate::proto::offshoot::*;
-use crate::service::api::{CopyProgress, RefreshFrom};
 use crate::service::Watch;
+use crate::service::api::{CopyProgress, RefreshFrom};
 use crate::volume::names::check_pool_name;
 use crate::volume::{Error, ObjectId, Result as Outcome};
 

@@ -19,6 +19,7 @@ use crate::backend::Run;
 use crate::proto::csi::snapshot_metadata_server::SnapshotMetadata;
 use crate::proto::csi::*;
 use crate::service::Service;
+use crate::volume::size::kept;
 use crate::volume::{Error, Result as Outcome};
 
 /// Ranges in a message where the caller does not say.
@@ -57,7 +58,8 @@ impl Ask {
     async fn chunk(&self, service: &Service) -> Outcome<Chunk> {
         let (snapshot, runs) =
             service.changed_blocks(self.base.as_deref(), &self.target, self.start, self.ranges).await?;
-        Ok(Chunk { capacity: snapshot.size, runs })
+        // The whole of what is kept: a filesystem uses the last block too.
+        Ok(Chunk { capacity: kept(snapshot.size), runs })
     }
 
     /// Where the next chunk begins, if there is one behind this.

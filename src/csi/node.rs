@@ -102,7 +102,7 @@ impl Node for Edge {
         let NodeGetVolumeStatsRequest { volume_id, volume_path, staging_target_path } = request.into_inner();
         let done = async {
             let id = parse::id("volume_id", volume_id)?;
-            let path = parse::path("volume_path", &volume_path)?;
+            let path = parse::place("volume_path", &volume_path)?;
             let staging = parse::optional_path("staging_target_path", &staging_target_path)?;
             let service = self.service()?;
             let used = service.volume_used(&id, &path).await?;
@@ -159,7 +159,7 @@ impl Node for Edge {
         } = request.into_inner();
         let done = async {
             let id = parse::id("volume_id", volume_id)?;
-            let path = parse::path("volume_path", &volume_path)?;
+            let path = parse::place("volume_path", &volume_path)?;
             parse::optional_path("staging_target_path", &staging_target_path)?;
             let range = parse::range(capacity_range)?;
             volume_capability.map(|given| parse::capability(Some(given))).transpose()?;

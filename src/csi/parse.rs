@@ -29,6 +29,11 @@ pub(super) fn path(field: &str, path: &str) -> Result<PathBuf> {
     Ok(check_path(field, path)?.into())
 }
 
+/// A path at which a volume is said to be. One that is not absolute is no error of form: nothing is there.
+pub(super) fn place(field: &str, given: &str) -> Result<PathBuf> {
+    if given.is_empty() || given.starts_with('/') { path(field, given) } else { Ok(given.into()) }
+}
+
 /// An absolute path, or an empty one where the request has none.
 pub(super) fn optional_path(field: &str, given: &str) -> Result<PathBuf> {
     if given.is_empty() { Ok(PathBuf::new()) } else { path(field, given) }

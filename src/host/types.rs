@@ -113,6 +113,9 @@ pub struct LoopOptions {
     /// Bypass the page cache of the file's filesystem; silently off where that filesystem cannot (look at
     /// [`LoopDevice::direct_io`]).
     pub direct_io: bool,
+    /// The sectors of the device, in bytes; zero leaves them to the kernel, which may choose others for the same file
+    /// later, as when its blocks become shared. Smaller ones than the disk's rule direct I/O out.
+    pub sector: u32,
 }
 
 /// An attached loop device.
@@ -155,6 +158,8 @@ pub enum Probe {
         /// Whether its journal may have to be replayed before anything else touches it. Always so for XFS, which tells
         /// that in its log only.
         dirty: bool,
+        /// The largest sectors, in bytes, of a device on which it can be mounted.
+        sector: u32,
     },
     /// Bytes that are not ours to judge: never format, never mend.
     Foreign(String),

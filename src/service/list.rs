@@ -11,6 +11,7 @@ use super::{Inner, Service};
 use crate::backend::{Fault, Run, Severity};
 use crate::volume::page::Ask;
 use crate::volume::params::CreateParams;
+use crate::volume::size::kept;
 use crate::volume::{
     AccessType, Capability, Error, FsType, Kind, ObjectId, Result, Snapshot, SnapshotId, Source, Volume,
     VolumeId,
@@ -161,7 +162,7 @@ impl Service {
             let text = format!("pool {} cannot tell which blocks changed", pool.backend.info().name);
             return Err(Error::new(Kind::Unsupported, text));
         }
-        if start >= target.size {
+        if start >= kept(target.size) {
             let text = format!(
                 "starting_offset: {start} is at or beyond the end of the snapshot, {} bytes",
                 target.size

@@ -47,8 +47,8 @@ use crate::host::Host;
 use crate::volume::PoolId;
 use crate::volume::record::Millis;
 
-pub use orphans::{Orphan, Reaped};
 pub use doctor::{host_checks, state_dir_check};
+pub use orphans::{Orphan, Reaped};
 pub use progress::Watch;
 
 use catalog::Catalog;

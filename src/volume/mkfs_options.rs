@@ -76,7 +76,7 @@ const EXT4: &[(&str, Shape)] = &[
 
 const XFS: &[(&str, Shape)] = &[
     ("-i", Pairs(&[("size", Power(512, 2048)), ("maxpct", Number(0, 100))])),
-    ("-b", Pairs(&[("size", Power(1024, 4096))])),
+    ("-b", Pairs(&[("size", Power(4096, 4096))])),
     ("-m", Pairs(&[("crc", Number(1, 1)), ("finobt", BOOL), ("reflink", BOOL), ("bigtime", BOOL)])),
     ("-l", Pairs(&[("size", Bytes(1 << 20, 2 << 30))])),
     ("-d", Pairs(&[("agcount", Number(1, 1 << 16)), ("su", Bytes(4096, 1 << 30)), ("sw", Number(1, 1024))])),

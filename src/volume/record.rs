@@ -75,7 +75,7 @@ pub struct Volume {
     pub id: VolumeId,
     /// The name that the caller gave; unique over all pools.
     pub name: Arc<str>,
-    /// Its size in bytes, in whole granules.
+    /// Its size in bytes, as it was asked for; see [`super::size::kept`] for what is kept.
     pub size: u64,
     /// How its bytes lie in the pool.
     pub layout: Layout,

@@ -9,7 +9,8 @@ pub const MIB: u64 = 1 << 20;
 /// One gibibyte.
 pub const GIB: u64 = 1 << 30;
 
-/// Every volume is a whole number of these: the page and block size of the filesystems below.
+/// The bytes of every volume are kept in a whole number of these: the page and block size of the filesystems below.
+/// Callers are told the size that they asked for; what is kept is the next whole granule.
 pub const GRANULE: u64 = 4 * KIB;
 
 /// What a volume gets when the request names no size.
@@ -45,7 +46,7 @@ impl Range {
         size >= self.required && (self.limit == 0 || size <= self.limit)
     }
 
-    /// The size to make: the required bytes (or `default`, kept under the limit), at least `min`, in whole granules.
+    /// The size to make: the required bytes (or `default`, kept under the limit), at least `min`.
     ///
     /// Fails with [`Kind::OutOfRange`] when no such size lies within the limit and `max`.
     pub fn pick(&self, default: u64, min: u64, max: u64) -> Result<u64> {
@@ -54,18 +55,14 @@ impl Range {
             (0, limit) => default.min(limit),
             (required, _) => required,
         };
-        let wanted = wanted.max(min);
-        let size = round_up(wanted).filter(|&size| size <= max);
+        let size = wanted.max(min);
         let out = |why: String| Error::new(Kind::OutOfRange, format!("capacity_range: {why}"));
-        let size = size.ok_or_else(|| {
-            out(format!("{wanted} bytes is over the largest volume of this pool, {max} bytes"))
-        })?;
-        // A limit that is not a whole granule may fall between two sizes.
+        if round_up(size).is_none_or(|kept| kept > max) {
+            return Err(out(format!("{size} bytes is over the largest volume of this pool, {max} bytes")));
+        }
         if self.limit != 0 && size > self.limit {
-            let why = format!(
-                "the smallest possible size is {size} bytes (whole {GRANULE}-byte blocks, at least {min}), over limit_bytes {}",
-                self.limit
-            );
+            let why =
+                format!("the smallest volume of this kind has {min} bytes, over limit_bytes {}", self.limit);
             return Err(out(why));
         }
         Ok(size)
@@ -75,4 +72,51 @@ impl Range {
 /// The next whole granule, or `None` where that overflows an `i64`, the type CSI has for sizes.
 pub fn round_up(size: u64) -> Option<u64> {
     size.checked_next_multiple_of(GRANULE).filter(|&size| i64::try_from(size).is_ok())
+}
+
+/// The bytes that are kept for a volume of which `size` bytes were asked for: whole granules.
+pub fn kept(size: u64) -> u64 {
+    round_up(size).unwrap_or(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(required: i64, limit: i64, expect: Result<u64, Kind>) {
+        let picked = Range::new("capacity_range", required, limit)
+            .and_then(|range| range.pick(DEFAULT_SIZE, 16 * MIB, 64 * GIB));
+        assert_eq!(picked.map_err(|error| error.kind()), expect, "{required} to {limit}");
+    }
+
+    #[test]
+    fn a_size_is_the_one_that_was_asked_for_where_that_can_be_had() {
+        let mib = 1 << 20;
+        check(0, 0, Ok(DEFAULT_SIZE));
+        check(100 * mib, 0, Ok(100 << 20));
+        check(100 * mib + 1, 0, Ok((100 << 20) + 1));
+        check(100 * mib + 1, 100 * mib + 1, Ok((100 << 20) + 1));
+        check(0, 100 * mib, Ok(100 << 20));
+        check(1, 0, Ok(16 * MIB));
+        check(1, mib, Err(Kind::OutOfRange));
+        check(-1, 0, Err(Kind::OutOfRange));
+        check(0, -1, Err(Kind::OutOfRange));
+        check(2, 1, Err(Kind::Invalid));
+        check(i64::MAX, 0, Err(Kind::OutOfRange));
+        check((64 << 30) + 1, 0, Err(Kind::OutOfRange));
+    }
+
+    proptest! {
+        #[test]
+        fn a_picked_size_satisfies_the_request_and_fits_into_what_is_kept(required in 0..i64::MAX, limit in 0..i64::MAX) {
+            if let Ok(range) = Range::new("range", required, limit)
+                && let Ok(size) = range.pick(DEFAULT_SIZE, MIB, u64::MAX)
+            {
+                prop_assert!(range.holds(size));
+                prop_assert!(kept(size) >= size && kept(size) - size < GRANULE);
+            }
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub enum Found {
         /// Whether its journal may have to be replayed first. XFS says that only in its log, which is not read here,
         /// so an XFS is always taken as dirty.
         dirty: bool,
+        /// The largest sectors, in bytes, of a device on which it can be mounted.
+        sector: u32,
     },
     /// Anything else, with what is known about it. Never to be formatted or mended.
     Foreign(String),
@@ -132,6 +134,10 @@ impl Bytes<'_> {
         u64::from_le_bytes(self.array(at))
     }
 
+    fn be16(&self, at: usize) -> u16 {
+        u16::from_be_bytes(self.array(at))
+    }
+
     fn be32(&self, at: usize) -> u32 {
         u32::from_be_bytes(self.array(at))
     }
@@ -181,7 +187,8 @@ fn ext(head: Bytes<'_>) -> Option<Found> {
         return foreign_as("ext4 with an external journal");
     }
     let dirty = incompat & RECOVER != 0;
-    Some(Found::Fs { fs: FsType::Ext4, uuid: head.uuid(AT + 0x68), size, dirty })
+    let sector = (1024 << log_block).min(4096);
+    Some(Found::Fs { fs: FsType::Ext4, uuid: head.uuid(AT + 0x68), size, dirty, sector })
 }
 
 /// XFS: `struct xfs_dsb` at 0, big endian.
@@ -201,7 +208,8 @@ fn xfs(head: Bytes<'_>) -> Option<Found> {
     if head.be64(48) == 0 {
         return foreign_as("xfs with an external log");
     }
-    Some(Found::Fs { fs: FsType::Xfs, uuid: head.uuid(32), size, dirty: true })
+    let sector = u32::from(head.be16(102));
+    Some(Found::Fs { fs: FsType::Xfs, uuid: head.uuid(32), size, dirty: true, sector })
 }
 
 /// btrfs: `struct btrfs_super_block` at 64 KiB.
@@ -228,7 +236,8 @@ fn btrfs(head: Bytes<'_>) -> Option<Found> {
         return foreign_as("btrfs seed device");
     }
     let dirty = head.le64(AT + 0x60) != 0;
-    Some(Found::Fs { fs: FsType::Btrfs, uuid: head.uuid(AT + 0x20), size, dirty })
+    let sector = head.le32(AT + 0x90).min(4096);
+    Some(Found::Fs { fs: FsType::Btrfs, uuid: head.uuid(AT + 0x20), size, dirty, sector })
 }
 
 /// Magics with one place: offset, bytes, name.

@@ -80,10 +80,10 @@ fn an_ext4_superblock_says_its_size_and_whether_its_journal_is_dirty() {
     };
     let uuid = "abababab-abab-abab-abab-abababababab".to_owned();
     let fs = FsType::Ext4;
-    assert_eq!(found(0x40), Found::Fs { fs, uuid: uuid.clone(), size: 2 * MIB, dirty: false });
-    assert_eq!(found(0x44), Found::Fs { fs, uuid: uuid.clone(), size: 2 * MIB, dirty: true });
+    assert_eq!(found(0x40), Found::Fs { fs, uuid: uuid.clone(), size: 2 * MIB, dirty: false, sector: 4096 });
+    assert_eq!(found(0x44), Found::Fs { fs, uuid: uuid.clone(), size: 2 * MIB, dirty: true, sector: 4096 });
     let wide = ((1u64 << 32) + 512) * 4096;
-    assert_eq!(found(0xc0), Found::Fs { fs, uuid, size: wide, dirty: false });
+    assert_eq!(found(0xc0), Found::Fs { fs, uuid, size: wide, dirty: false, sector: 4096 });
 }
 
 #[test]
@@ -135,14 +135,22 @@ fn made_by(name: &str, args: &[&str], size: u64) -> Option<Found> {
 fn real_filesystems_are_recognised() {
     let uuid = "0b0b0b0b-1111-4222-8333-444444444444";
     let size = 512 * MIB;
-    let cases: [(&str, &[&str], FsType, bool); 3] = [
-        ("mkfs.ext4", &["-q", "-F", "-U", uuid], FsType::Ext4, false),
-        ("mkfs.xfs", &["-q", "-f", "-m", &format!("uuid={uuid}")], FsType::Xfs, true),
-        ("mkfs.btrfs", &["-q", "-f", "-U", uuid], FsType::Btrfs, false),
+    let cases: [(&str, &[&str], FsType, bool, u32); 5] = [
+        ("mkfs.ext4", &["-q", "-F", "-b", "4096", "-U", uuid], FsType::Ext4, false, 4096),
+        ("mkfs.ext4", &["-q", "-F", "-b", "1024", "-U", uuid], FsType::Ext4, false, 1024),
+        ("mkfs.xfs", &["-q", "-f", "-m", &format!("uuid={uuid}")], FsType::Xfs, true, 512),
+        (
+            "mkfs.xfs",
+            &["-q", "-f", "-s", "size=4096", "-m", &format!("uuid={uuid}")],
+            FsType::Xfs,
+            true,
+            4096,
+        ),
+        ("mkfs.btrfs", &["-q", "-f", "-U", uuid], FsType::Btrfs, false, 4096),
     ];
-    for (program, args, fs, dirty) in cases {
+    for (program, args, fs, dirty, sector) in cases {
         if let Some(found) = made_by(program, args, size) {
-            assert_eq!(found, Found::Fs { fs, uuid: uuid.to_owned(), size, dirty }, "{program}");
+            assert_eq!(found, Found::Fs { fs, uuid: uuid.to_owned(), size, dirty, sector }, "{program}");
         }
     }
 }

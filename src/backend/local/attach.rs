@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use super::image::not_here;
-use super::pool::Pool;
+use super::pool::{Pool, SECTOR};
 use crate::backend::{Attachment, Use};
 use crate::host::{Cause, Detached, Fsck, LoopDevice, LoopOptions, MountEntry, Probe};
 use crate::volume::{Error, FsType, Kind, Layout, Mutable, Provisioning, Result, Volume};
@@ -24,6 +24,8 @@ struct Found {
     size: Option<u64>,
     /// Whether something has it mounted already.
     held: bool,
+    /// The sectors of a device for it, in bytes.
+    sector: u32,
 }
 
 impl Pool {
@@ -51,7 +53,8 @@ impl Pool {
         }
         // A filesystem that is only read still gets a device that takes writes: after a crash, or in a copy of a volume
         // in use, its journal must be replayed before anything can be read. The mount refuses the writes.
-        let device = self.device(volume, &image, how == Use::Block { read_only: true })?;
+        let sector = found.as_ref().map_or(SECTOR, |found| found.sector);
+        let device = self.device(volume, &image, how == Use::Block { read_only: true }, sector)?;
         let mut options = Vec::new();
         let mut grow = false;
         if let Some(found) = &found {
@@ -85,11 +88,11 @@ impl Pool {
         // Through the device where there is one: its page cache may hold what the file does not have yet.
         let place = devices.iter().find(|device| !device.read_only).map_or(image, |device| &device.path);
         match self.host.probe(place)? {
-            Probe::Fs { fs, size, .. } => {
+            Probe::Fs { fs, size, sector, .. } => {
                 let Some(fs) = FsType::parse(&fs) else {
                     return refuse(format!("holds {fs}, which is not one of ext4, xfs and btrfs"));
                 };
-                Ok(Found { fs, size: Some(size), held })
+                Ok(Found { fs, size: Some(size), held, sector: sector.min(SECTOR) })
             }
             Probe::Foreign(what) => refuse(format!(
                 "holds something that is no filesystem of this driver ({what}): it is not touched"
@@ -104,13 +107,17 @@ impl Pool {
             Probe::Blank => {
                 self.release(image, &format!("volume {}", volume.id))?;
                 self.format(volume, image)?;
-                Ok(Found { fs: volume.fs, size: None, held: false })
+                let sector = match self.host.probe(image)? {
+                    Probe::Fs { sector, .. } => sector.min(SECTOR),
+                    other => return refuse(format!("was formatted, and holds {other:?} now")),
+                };
+                Ok(Found { fs: volume.fs, size: None, held: false, sector })
             }
         }
     }
 
     /// The loop device of an image for writing or for reading: the one that there is, or a new one.
-    fn device(&self, volume: &Volume, image: &Path, read_only: bool) -> Result<LoopDevice> {
+    fn device(&self, volume: &Volume, image: &Path, read_only: bool, sector: u32) -> Result<LoopDevice> {
         let mut devices = self.host.loops_of(image)?;
         devices.retain(|device| device.read_only == read_only);
         let mut chosen = None;
@@ -129,13 +136,7 @@ impl Pool {
                 }
                 device
             }
-            // With direct I/O the device takes the sectors of the pool's disk. A small ext4 (or one that began small) has
-            // blocks of 1 KiB and does not mount on sectors of 4 KiB, so direct I/O is switched on behind it, where it
-            // can be had with sectors of 512 bytes; else it goes without.
-            None => {
-                let direct_io = direct_io && !(volume.mount && volume.fs == FsType::Ext4);
-                self.host.loop_attach(image, LoopOptions { read_only, direct_io })?
-            }
+            None => self.host.loop_attach(image, LoopOptions { read_only, direct_io, sector })?,
         };
         let direct_io = self.tune(&device, &volume.mutable)?;
         Ok(LoopDevice { direct_io, ..device })

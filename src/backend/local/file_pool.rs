@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::pool::check_place;
+use super::pool::{SECTOR, check_place};
 use crate::host::{FileKind, Host, LoopDevice, LoopOptions, MkfsSpec, MountSpec, Probe};
 use crate::volume::{Error, FsType, Result, mkfs_plan};
 
@@ -69,7 +69,9 @@ pub fn attach_file_pool(host: &dyn Host, file: &Path, mountpoint: &Path) -> Resu
         },
         None => match devices.into_iter().next() {
             Some(device) => device,
-            None => host.loop_attach(file, LoopOptions { read_only: false, direct_io: true })?,
+            None => {
+                host.loop_attach(file, LoopOptions { read_only: false, direct_io: true, sector: SECTOR })?
+            }
         },
     };
     if !device.direct_io

@@ -41,7 +41,7 @@ use super::{
     Attachment, Backend, Capacity, Fault, Known, Leftover, Origin, PoolInfo, Progress, Run, Usage, Use,
 };
 use crate::host::{Host, MountEntry};
-use crate::volume::{Error, FsType, Layout, Mutable, Result, Snapshot, Volume, VolumeId};
+use crate::volume::{Error, FsType, Layout, Mutable, Result, Snapshot, Volume, VolumeId, size};
 
 pub use file_pool::{attach_file_pool, create_in_file};
 pub use pool::PoolConfig;
@@ -75,6 +75,16 @@ impl Local {
     }
 }
 
+/// The volume as this backend keeps it: in whole granules, whatever size its caller was told.
+fn own(volume: &Volume) -> Volume {
+    Volume { size: size::kept(volume.size), ..volume.clone() }
+}
+
+/// As [`own`], for a snapshot.
+fn own_snapshot(snapshot: &Snapshot) -> Snapshot {
+    Snapshot { size: size::kept(snapshot.size), ..snapshot.clone() }
+}
+
 /// [`Origin`] by value, to be sent to a blocking thread.
 enum OwnedOrigin {
     Snapshot(Snapshot),
@@ -84,8 +94,8 @@ enum OwnedOrigin {
 impl OwnedOrigin {
     fn of(origin: Origin<'_>) -> Self {
         match origin {
-            Origin::Snapshot(snapshot) => OwnedOrigin::Snapshot(snapshot.clone()),
-            Origin::Volume(volume) => OwnedOrigin::Volume(volume.clone()),
+            Origin::Snapshot(snapshot) => OwnedOrigin::Snapshot(own_snapshot(snapshot)),
+            Origin::Volume(volume) => OwnedOrigin::Volume(own(volume)),
         }
     }
 
@@ -124,62 +134,62 @@ impl Backend for Local {
     }
 
     async fn needs_freeze(&self, volume: &Volume) -> Result<bool> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.needs_freeze(&volume)).await
     }
 
     async fn create(&self, volume: &Volume, origin: Option<Origin<'_>>, progress: Progress) -> Result<()> {
-        let (volume, origin) = (volume.clone(), origin.map(OwnedOrigin::of));
+        let (volume, origin) = (own(volume), origin.map(OwnedOrigin::of));
         self.hop(move |pool| pool.create(&volume, origin.as_ref().map(OwnedOrigin::borrow), &progress)).await
     }
 
     async fn settle(&self, volume: &Volume, from_copy: bool) -> Result<()> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.settle(&volume, from_copy)).await
     }
 
     async fn delete(&self, volume: &Volume) -> Result<()> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.delete(&volume)).await
     }
 
     async fn cut(&self, volume: &Volume, snapshot: &Snapshot, progress: Progress) -> Result<()> {
-        let (volume, snapshot) = (volume.clone(), snapshot.clone());
+        let (volume, snapshot) = (own(volume), own_snapshot(snapshot));
         self.hop(move |pool| pool.cut(&volume, &snapshot, &progress)).await
     }
 
     async fn seal(&self, snapshot: &Snapshot) -> Result<()> {
-        let snapshot = snapshot.clone();
+        let snapshot = own_snapshot(snapshot);
         self.hop(move |pool| pool.seal(&snapshot)).await
     }
 
     async fn delete_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
-        let snapshot = snapshot.clone();
+        let snapshot = own_snapshot(snapshot);
         self.hop(move |pool| pool.delete_snapshot(&snapshot)).await
     }
 
     async fn replace(&self, volume: &Volume, from: &Snapshot, progress: Progress) -> Result<()> {
-        let (volume, from) = (volume.clone(), from.clone());
+        let (volume, from) = (own(volume), own_snapshot(from));
         self.hop(move |pool| pool.replace(&volume, &from, &progress)).await
     }
 
     async fn grow(&self, volume: &Volume, to: u64) -> Result<bool> {
-        let volume = volume.clone();
-        self.hop(move |pool| pool.grow(&volume, to)).await
+        let volume = own(volume);
+        self.hop(move |pool| pool.grow(&volume, size::kept(to))).await
     }
 
     async fn modify(&self, volume: &Volume, to: &Mutable) -> Result<()> {
-        let (volume, to) = (volume.clone(), to.clone());
+        let (volume, to) = (own(volume), to.clone());
         self.hop(move |pool| pool.modify(&volume, &to)).await
     }
 
     async fn attach(&self, volume: &Volume, how: Use) -> Result<Attachment> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.attach(&volume, how)).await
     }
 
     async fn attached(&self, volume: &Volume) -> Result<Vec<Attachment>> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.attached(&volume)).await
     }
 
@@ -188,28 +198,28 @@ impl Backend for Local {
     }
 
     async fn detach(&self, volume: &Volume) -> Result<()> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.detach(&volume)).await
     }
 
     async fn grow_mounted(&self, volume: &Volume, target: &Path) -> Result<()> {
-        let (volume, target) = (volume.clone(), target.to_owned());
+        let (volume, target) = (own(volume), target.to_owned());
         self.hop(move |pool| pool.grow_mounted(&volume, &target)).await
     }
 
     async fn volume_faults(&self, volume: &Volume) -> Vec<Fault> {
-        let volume = volume.clone();
+        let volume = own(volume);
         let faults = self.hop(move |pool| Ok(pool.volume_faults(&volume))).await;
         faults.unwrap_or_else(|error| vec![health::unknown(&error)])
     }
 
     async fn volume_usage(&self, volume: &Volume) -> Result<Usage> {
-        let volume = volume.clone();
+        let volume = own(volume);
         self.hop(move |pool| pool.volume_usage(&volume)).await
     }
 
     async fn snapshot_usage(&self, snapshot: &Snapshot) -> Result<Usage> {
-        let snapshot = snapshot.clone();
+        let snapshot = own_snapshot(snapshot);
         self.hop(move |pool| pool.snapshot_usage(&snapshot)).await
     }
 
@@ -220,7 +230,7 @@ impl Backend for Local {
         start: u64,
         max: usize,
     ) -> Result<Vec<Run>> {
-        let (base, target) = (base.cloned(), target.clone());
+        let (base, target) = (base.map(own_snapshot), own_snapshot(target));
         self.hop(move |pool| pool.changed(base.as_ref(), &target, start, max)).await
     }
 

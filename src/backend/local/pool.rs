@@ -20,6 +20,11 @@ use crate::host::{Cause, FileKind, FsStat, Host, HostFacts};
 use crate::volume::capacity::Policy;
 use crate::volume::{Error, Kind, PoolId, Result};
 
+/// The sectors of every loop device, in bytes, but for a filesystem with smaller blocks. Always the same: left to the
+/// kernel, a device would change from 512 to 4096 once the image's blocks are shared, under a workload that has written
+/// a partition table, or a filesystem, for the other.
+pub(super) const SECTOR: u32 = 4096;
+
 /// The newest format of a pool that this version can read and write.
 const FORMAT: u32 = 1;
 

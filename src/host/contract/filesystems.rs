@@ -38,7 +38,7 @@ fn probe(ctx: &Ctx) -> Done {
 /// The parts of a filesystem that was found.
 fn found(what: &str, probe: Probe) -> Result<(String, String, u64, bool), Broken> {
     match probe {
-        Probe::Fs { fs, uuid, size, dirty } => Ok((fs, uuid, size, dirty)),
+        Probe::Fs { fs, uuid, size, dirty, .. } => Ok((fs, uuid, size, dirty)),
         other => Err(Broken(format!("{what}: got {other:?}, want a filesystem"))),
     }
 }

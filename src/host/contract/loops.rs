@@ -127,7 +127,7 @@ fn direct(ctx: &Ctx) -> Done {
     ctx.host.loop_set_direct_io(&device, false)?;
     same("off", ctx.host.loops_of(&image)?.iter().any(|device| device.direct_io), false)?;
     ctx.host.loop_detach(&device, &image)?;
-    let device = ctx.host.loop_attach(&image, LoopOptions { direct_io: true, read_only: false })?;
+    let device = ctx.host.loop_attach(&image, LoopOptions { direct_io: true, ..LoopOptions::default() })?;
     same("asked for", device.direct_io, true)
 }
 
@@ -135,7 +135,7 @@ fn read_only(ctx: &Ctx) -> Done {
     let Some(fs) = usable(ctx)?.first().copied() else { return Ok(()) };
     let area = Area::new(ctx, "read-only")?;
     let image = area.image("a", fs)?;
-    let device = ctx.host.loop_attach(&image, LoopOptions { read_only: true, direct_io: false })?;
+    let device = ctx.host.loop_attach(&image, LoopOptions { read_only: true, ..LoopOptions::default() })?;
     same("device", device.read_only, true)?;
     same("found", ctx.host.loops_of(&image)?.iter().all(|device| device.read_only), true)?;
     same("probe", ctx.host.probe(&device.path)?, ctx.host.probe(&image)?)?;

@@ -29,7 +29,7 @@ impl World {
         let disk = self.disk_at(path)?;
         if let Some(sb) = self.superblock(disk.image)? {
             let SuperBlock { fs, uuid, size, dirty, .. } = (*sb).clone();
-            return Ok(Probe::Fs { fs, uuid, size, dirty });
+            return Ok(Probe::Fs { fs, uuid, size, dirty, sector: 4096 });
         }
         let last = Self::last_block(&disk);
         let told = |index: u64| index < SIGNATURES || index + SIGNATURES >= last;

@@ -250,7 +250,7 @@ fn a_read_only_bind_of_a_device_node_does_not_stop_writes_and_a_read_only_device
     };
     check(LoopOptions::default(), false, true);
     check(LoopOptions::default(), true, true);
-    check(LoopOptions { read_only: true, direct_io: false }, true, false);
+    check(LoopOptions { read_only: true, ..LoopOptions::default() }, true, false);
 }
 
 #[test]

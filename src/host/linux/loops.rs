@@ -182,7 +182,7 @@ pub(super) fn attach(file: &Path, options: LoopOptions) -> HostResult<LoopDevice
         let number = unsafe { ioctl::number::<LOOP_CTL_GET_FREE>(&control, 0) }.at(CALL, control_path)?;
         let number = u32::try_from(number).unwrap_or(0);
         let node = open_node(CALL, number, access)?;
-        let mut config = Config { fd, block_size: 0, info, reserved: [0; 8] };
+        let mut config = Config { fd, block_size: options.sector, info, reserved: [0; 8] };
         match ioctl::update::<LOOP_CONFIGURE, _>(&node, &mut config) {
             Ok(()) => {
                 // Read back: the kernel turns direct I/O off without a word where the filesystem cannot.

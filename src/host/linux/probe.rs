@@ -32,7 +32,9 @@ pub(super) fn probe(path: &Path) -> HostResult<Probe> {
     let found = identify::<HostError>(len, &mut read)?;
     Ok(match found {
         Found::Blank => Probe::Blank,
-        Found::Fs { fs, uuid, size, dirty } => Probe::Fs { fs: fs.as_str().to_owned(), uuid, size, dirty },
+        Found::Fs { fs, uuid, size, dirty, sector } => {
+            Probe::Fs { fs: fs.as_str().to_owned(), uuid, size, dirty, sector }
+        }
         Found::Foreign(what) => Probe::Foreign(what),
     })
 }
