@@ -63,7 +63,7 @@ run_case() { # NAME POOL ACCESS PARAMETERS
     for _ in $(seq 100); do [ -S "$work/csi.sock" ] && break || sleep 0.1; done
     if [ "$pool" = btrfs ]; then
         truncate -s 20G "$work/pool.img"
-        mkfs.btrfs -q "$work/pool.img"
+        mkfs.btrfs -q "$work/pool.img" 2>/dev/null
         mkdir "$work/pool"
         mount -o loop "$work/pool.img" "$work/pool"
         "$binary" pool create default "$work/pool" --socket "$work/csi.sock" --quiet

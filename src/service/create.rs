@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::api::{CreateVolume, SourceRef, VolumeStatus, named_fs};
-use super::locks::{Key, Mode};
 use super::delete::unfinished;
+use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::pool::Pool;
 use super::progress::Running;

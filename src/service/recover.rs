@@ -12,7 +12,10 @@ use super::work::exclusive;
 use super::{Inner, Service};
 use crate::backend::Usage;
 use crate::store::{Loaded, Unfinished};
-use crate::volume::{Error, FsType, GroupId, Layout, Mutable, ObjectId, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId};
+use crate::volume::{
+    Error, FsType, GroupId, Layout, Mutable, ObjectId, Phase, PoolId, Result, Snapshot, SnapshotId, Volume,
+    VolumeId,
+};
 
 impl Inner {
     /// Puts what the records say into the catalogue.
@@ -65,7 +68,8 @@ impl Inner {
                 }
             }
             ObjectId::Snapshot(id) => {
-                let snapshot = self.catalog().snapshot(id).cloned().filter(|snapshot| snapshot.phase != Phase::Ready);
+                let snapshot =
+                    self.catalog().snapshot(id).cloned().filter(|snapshot| snapshot.phase != Phase::Ready);
                 match snapshot {
                     Some(snapshot) => self.clear_away_snapshot(&snapshot).await,
                     None => Ok(()),
@@ -143,14 +147,18 @@ impl Inner {
     async fn remove_unfinished(&self, pool: &Pool, unfinished: Unfinished, layout: Layout) -> Result<()> {
         let usage = match unfinished.id {
             _ if unfinished.certain => Usage::default(),
-            ObjectId::Volume(id) => pool.backend.volume_usage(&nameless(id, layout)).await.unwrap_or_default(),
+            ObjectId::Volume(id) => {
+                pool.backend.volume_usage(&nameless(id, layout)).await.unwrap_or_default()
+            }
             ObjectId::Snapshot(id) => {
                 pool.backend.snapshot_usage(&self.nameless_snapshot(id, layout)).await.unwrap_or_default()
             }
             ObjectId::Group(_) => Usage::default(),
         };
         if usage.own + usage.shared > 0 {
-            return Err(Error::internal("its record is empty but it has bytes: look at `offshoot orphans list`"));
+            return Err(Error::internal(
+                "its record is empty but it has bytes: look at `offshoot orphans list`",
+            ));
         }
         match unfinished.id {
             ObjectId::Volume(id) => pool.backend.delete(&nameless(id, layout)).await,
@@ -200,7 +208,9 @@ impl Inner {
                 if let Some(group) = catalog.group(id) {
                     keys.push((Key::SnapshotName(group.name.clone()), Mode::Exclusive));
                     let members = group.members.iter();
-                    keys.extend(members.flat_map(|&(volume, snapshot)| [exclusive(volume), exclusive(snapshot)]));
+                    keys.extend(
+                        members.flat_map(|&(volume, snapshot)| [exclusive(volume), exclusive(snapshot)]),
+                    );
                 }
             }
         }

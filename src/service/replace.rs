@@ -182,7 +182,10 @@ impl Inner {
             }
             _ => {
                 self.abandon(volume).await.map_err(retryable)?;
-                let text = format!("the replacement of volume {} did not end and was taken back: ask again", volume.id);
+                let text = format!(
+                    "the replacement of volume {} did not end and was taken back: ask again",
+                    volume.id
+                );
                 return Err(Error::new(Kind::Unavailable, text));
             }
         };

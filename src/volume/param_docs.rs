@@ -93,7 +93,7 @@ pub const DOCS: &[ParamDoc] = &[
         places: CREATE_OR_MODIFY,
         values: "`0` to `1048576`, `auto`",
         default: "`auto`: the kernel's own",
-        meaning: "Read-ahead of the volume's block device.",
+        meaning: "Read-ahead of the volume's block device; without effect on a subvolume, which has none.",
     },
     ParamDoc {
         key: "directIO",

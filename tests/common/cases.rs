@@ -314,10 +314,13 @@ pub async fn cutting(how: How, fs: PoolFs) -> Sum {
         "snapshot a group",
         Machine::Same,
         async |rig: &mut Rig| members(rig).await,
-        async |rig: &Rig, ids: &Vec<String>| rig.service.create_group_snapshot("group", ids.clone()).await.map(drop),
+        async |rig: &Rig, ids: &Vec<String>| {
+            rig.service.create_group_snapshot("group", ids.clone()).await.map(drop)
+        },
         async |rig: &Rig, ids: &Vec<String>| {
             let group = rig.service.create_group_snapshot("group", ids.clone()).await.unwrap();
-            let values: Vec<_> = group.snapshots.iter().map(|s| rig.read(&s.id.to_string()).unwrap()).collect();
+            let values: Vec<_> =
+                group.snapshots.iter().map(|s| rig.read(&s.id.to_string()).unwrap()).collect();
             assert_eq!(values, ["a", "b", "c"]);
             assert_eq!(rig.snapshots().len(), 3);
         },
@@ -351,7 +354,8 @@ pub async fn replacing(how: How, fs: PoolFs) -> Sum {
     // from before is kept, so there may be more undo snapshots than one. Never fewer, and never a temporary one.
     fn undone(rig: &Rig, old: &str, new: &str) {
         let undo: Vec<_> = rig.snapshots().into_iter().filter(|snapshot| snapshot.undo).collect();
-        let values: Vec<_> = undo.iter().map(|snapshot| rig.read(&snapshot.id.to_string()).unwrap()).collect();
+        let values: Vec<_> =
+            undo.iter().map(|snapshot| rig.read(&snapshot.id.to_string()).unwrap()).collect();
         assert!(values.contains(&old.to_owned()), "{values:?}");
         assert!(values.iter().all(|value| value == old || value == new), "{values:?}");
         let temporary = rig.snapshots().into_iter().find(|snapshot| snapshot.name.starts_with("refresh-"));
@@ -367,7 +371,9 @@ pub async fn replacing(how: How, fs: PoolFs) -> Sum {
             let kept = keep(&[(&snapshot, "then")]);
             ((id, snapshot), kept)
         },
-        async |rig: &Rig, (id, snapshot): &(String, String)| rig.service.rewind_volume(id, snapshot).await.map(drop),
+        async |rig: &Rig, (id, snapshot): &(String, String)| {
+            rig.service.rewind_volume(id, snapshot).await.map(drop)
+        },
         async |rig: &Rig, (id, _): &(String, String)| {
             assert_eq!(rig.read(id).as_deref(), Some("then"));
             undone(rig, "now", "then");

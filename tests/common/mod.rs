@@ -291,15 +291,12 @@ impl Rig {
 }
 
 fn is_template(path: &Path) -> bool {
-    path.parent().is_some_and(|dir| dir.ends_with("templates")) && path.extension().is_some_and(|ext| ext == "img")
+    path.parent().is_some_and(|dir| dir.ends_with("templates"))
+        && path.extension().is_some_and(|ext| ext == "img")
 }
 
 fn serve(fake: &Fake, clock: &Arc<Ticks>) -> Service {
-    let settings = Settings {
-        node_id: NODE.into(),
-        state_dir: Some(STATE.into()),
-        ..Settings::default()
-    };
+    let settings = Settings { node_id: NODE.into(), state_dir: Some(STATE.into()), ..Settings::default() };
     let host = fake.host();
     let opener = Arc::new(Backends::new(host.clone(), Path::new(STATE), Policy::default()));
     Service::new(settings, host, opener, clock.clone(), Arc::new(NoObserver))

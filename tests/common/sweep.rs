@@ -167,7 +167,9 @@ where
         let (now, before) = (paths(&audit), paths(&self.before));
         match self.flow.machine {
             Machine::Same => assert_eq!(now, before),
-            Machine::Detaches => assert!(now.0.iter().all(|file| before.0.contains(file)) && now.1 == before.1),
+            Machine::Detaches => {
+                assert!(now.0.iter().all(|file| before.0.contains(file)) && now.1 == before.1)
+            }
             Machine::Checked => {}
         }
     }
@@ -212,7 +214,10 @@ where
                 for (moment, retries) in ends(call) {
                     let end = if retries { "retries" } else { "gives up" };
                     let n = n + 1;
-                    let text = format!("{} on {fs:?}: {down:?} {moment:?} call {n} ({call}), the caller {end}", flow.name);
+                    let text = format!(
+                        "{} on {fs:?}: {down:?} {moment:?} call {n} ({call}), the caller {end}",
+                        flow.name
+                    );
                     let _here = Here(text);
                     let world = World::new(fs, flow).await;
                     goes_down(world, down, (n, moment), retries).await;
@@ -221,7 +226,8 @@ where
             }
             How::Failures => {
                 for cause in [Cause::NoSpace, Cause::Other] {
-                    let _here = Here(format!("{} on {fs:?}: {cause:?} at call {} ({call})", flow.name, n + 1));
+                    let _here =
+                        Here(format!("{} on {fs:?}: {cause:?} at call {} ({call})", flow.name, n + 1));
                     let world = World::new(fs, flow).await;
                     fails(world, n + 1, cause).await;
                     swept.worlds += 1;
@@ -255,8 +261,12 @@ where
 }
 
 /// The server dies at one call and starts again; the caller retries, or gives up.
-async fn goes_down<S, P, A, C>(mut world: World<'_, S, P, A, C>, down: Down, at: (usize, Moment), retries: bool)
-where
+async fn goes_down<S, P, A, C>(
+    mut world: World<'_, S, P, A, C>,
+    down: Down,
+    at: (usize, Moment),
+    retries: bool,
+) where
     P: AsyncFn(&mut Rig) -> (S, Keep),
     A: AsyncFn(&Rig, &S) -> Result<()>,
     C: AsyncFn(&Rig, &S),

@@ -202,12 +202,9 @@ impl Pool {
 
     pub(super) fn modify(&self, volume: &Volume, to: &Mutable) -> Result<()> {
         if volume.layout != Layout::Image {
-            let plain = Mutable { provisioning: to.provisioning, ..Mutable::default() };
+            // The other settings are of a block device, which a subvolume has not: one class serves pools of both kinds.
             return match to.provisioning {
-                Provisioning::Thin if *to == plain => Ok(()),
-                Provisioning::Thin => {
-                    Err(Error::invalid("parameters", "a subvolume has no block device to tune"))
-                }
+                Provisioning::Thin => Ok(()),
                 Provisioning::Thick => Err(Error::invalid("parameters", "a subvolume cannot be thick")),
             };
         }
