@@ -34,6 +34,8 @@ sweeps! {
     a_crash_while_changing_leaks_nothing: How::Down(Down::Crash), changing;
     a_crash_while_cutting_leaks_nothing: How::Down(Down::Crash), cutting;
     a_crash_while_replacing_leaks_nothing: How::Down(Down::Crash), replacing;
+    a_crash_on_the_node_is_continued_by_kubelet: How::Down(Down::Crash), using;
+    a_failure_on_the_node_leaves_nothing_or_is_continued: How::Failures, using;
     a_failure_while_creating_leaves_nothing_or_is_continued: How::Failures, creating;
     a_failure_while_changing_leaves_nothing_or_is_continued: How::Failures, changing;
     a_failure_while_cutting_leaves_nothing_or_is_continued: How::Failures, cutting;

@@ -32,5 +32,6 @@ sweeps! {
     a_power_cut_while_creating_loses_nothing_acknowledged: creating;
     a_power_cut_while_changing_loses_nothing_acknowledged: changing;
     a_power_cut_while_cutting_loses_nothing_acknowledged: cutting;
+    a_power_cut_on_the_node_is_continued_by_kubelet: using;
     a_power_cut_while_replacing_loses_nothing_acknowledged: replacing;
 }

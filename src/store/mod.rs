@@ -19,6 +19,8 @@
 mod disk;
 mod load;
 mod registry;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,15 @@
 //! The table of use cases that the sweeps go through.
 
-use offshoot::service::api::RefreshFrom;
+use std::path::{Path, PathBuf};
+
+use offshoot::host::Host;
+use offshoot::service::api::{Inline, NodeVolume, Publish, RefreshFrom};
 use offshoot::volume::params::MutablePatch;
 use offshoot::volume::size::{GIB, Range};
-use offshoot::volume::{Kind, Provisioning};
+use offshoot::volume::{AccessMode, AccessType, Capability, Kind, Provisioning};
 
 use super::sweep::{Flow, How, Keep, Machine, Swept, sweep};
-use super::{NODE, PoolFs, Rig, SIZE, as_image, as_thick, blank, copy_of, mounting};
+use super::{KUBELET, NODE, PoolFs, Rig, SIZE, as_image, as_thick, blank, copy_of, mounting};
 
 /// Adds up sweeps.
 #[derive(Default)]
@@ -426,5 +429,197 @@ pub async fn replacing(how: How, fs: PoolFs) -> Sum {
         },
     );
     sum.add(sweep(how, fs, &refresh_now).await);
+    sum
+}
+
+/// A request to use a volume at its staging path.
+fn node_volume(id: &str, capability: Capability) -> NodeVolume {
+    NodeVolume { volume: id.into(), capability, staging: staging(id) }
+}
+
+fn staging(id: &str) -> PathBuf {
+    Path::new(KUBELET).join(format!("stage-{id}"))
+}
+
+/// A request to show a staged volume to a pod.
+fn publishing(id: &str, capability: Capability, read_only: bool) -> Publish {
+    Publish { node: node_volume(id, capability), target: target(id), read_only, inline: None }
+}
+
+fn target(id: &str) -> PathBuf {
+    Path::new(KUBELET).join(format!("pod-{id}"))
+}
+
+fn raw() -> Capability {
+    Capability { access: AccessType::Block, mode: AccessMode::SingleNodeWriter }
+}
+
+fn inline(handle: &str) -> Publish {
+    let inline = Inline { params: Default::default(), size: SIZE };
+    let node = NodeVolume { volume: handle.into(), capability: mounting(), staging: PathBuf::new() };
+    Publish { node, target: target(handle), read_only: false, inline: Some(inline) }
+}
+
+/// The target paths of mounts, and the files behind loop devices.
+fn machine(rig: &Rig) -> (usize, usize) {
+    let audit = rig.audit();
+    (audit.mounts.len(), audit.loops.len())
+}
+
+/// How many loop devices one attached volume takes.
+fn devices(rig: &Rig, id: &str) -> usize {
+    usize::from(rig.bytes(id).extension().is_some_and(|ext| ext == "img"))
+}
+
+/// The node's calls. After a restart kubelet goes on where it was, or tears down.
+pub async fn using(how: How, fs: PoolFs) -> Sum {
+    let mut sum = Sum::default();
+    for blank_one in [true, false] {
+        let stage = Flow::new(
+            if blank_one { "stage a blank volume" } else { "stage" },
+            Machine::Checked,
+            async move |rig: &mut Rig| {
+                let id = rig.create(blank("volume")).await.unwrap();
+                let mut kept = Keep::new();
+                if !blank_one {
+                    rig.fill(&id, "data");
+                    kept = keep(&[(&id, "data")]);
+                }
+                rig.fake.mkdirs(staging(&id)).unwrap();
+                (id, kept)
+            },
+            async |rig: &Rig, id: &String| rig.service.stage_volume(node_volume(id, mounting())).await,
+            async |rig: &Rig, id: &String| {
+                rig.service.stage_volume(node_volume(id, mounting())).await.unwrap();
+                assert_eq!(machine(rig), (1, devices(rig, id)));
+                rig.fake.app_write(staging(id), "other", "written").unwrap();
+            },
+        );
+        sum.add(sweep(how, fs, &stage).await);
+    }
+
+    for read_only in [false, true] {
+        let publish = Flow::new(
+            if read_only { "publish for reading" } else { "publish" },
+            Machine::Checked,
+            async move |rig: &mut Rig| {
+                let id = rig.volume("volume", "data").await;
+                rig.fake.mkdirs(staging(&id)).unwrap();
+                rig.service.stage_volume(node_volume(&id, mounting())).await.unwrap();
+                let kept = keep(&[(&id, "data")]);
+                (id, kept)
+            },
+            async move |rig: &Rig, id: &String| {
+                // After a power cut kubelet stages again first.
+                rig.service.stage_volume(node_volume(id, mounting())).await?;
+                rig.service.publish_volume(publishing(id, mounting(), read_only)).await
+            },
+            async move |rig: &Rig, id: &String| {
+                rig.service.stage_volume(node_volume(id, mounting())).await.unwrap();
+                rig.service.publish_volume(publishing(id, mounting(), read_only)).await.unwrap();
+                assert_eq!(machine(rig), (2, devices(rig, id)));
+                assert_eq!(rig.fake.app_read(target(id), "data").unwrap().as_deref(), Some("data"));
+                assert_eq!(rig.fake.app_write(target(id), "other", "written").is_err(), read_only);
+            },
+        );
+        sum.add(sweep(how, fs, &publish).await);
+        let publish_raw = Flow::new(
+            if read_only { "publish a raw device for reading" } else { "publish a raw device" },
+            Machine::Checked,
+            async move |rig: &mut Rig| {
+                let mut request = blank("volume");
+                request.capabilities = vec![raw()];
+                let id = rig.create(request).await.unwrap();
+                rig.fake.mkdirs(staging(&id)).unwrap();
+                (id, Keep::new())
+            },
+            async move |rig: &Rig, id: &String| {
+                rig.service.stage_volume(node_volume(id, raw())).await?;
+                rig.service.publish_volume(publishing(id, raw(), read_only)).await
+            },
+            async move |rig: &Rig, id: &String| {
+                rig.service.stage_volume(node_volume(id, raw())).await.unwrap();
+                rig.service.publish_volume(publishing(id, raw(), read_only)).await.unwrap();
+                assert_eq!(rig.audit().mounts.len(), 1);
+                assert_eq!(rig.fake.app_write_block(target(id), 7, "x").is_err(), read_only);
+                let volume = rig.service.get_volume(id).await.unwrap().volume;
+                assert!(read_only || volume.raw_written);
+            },
+        );
+        sum.add(sweep(how, fs, &publish_raw).await);
+    }
+
+    async fn in_use(rig: &mut Rig) -> (String, Keep) {
+        let id = rig.volume("volume", "data").await;
+        rig.fake.mkdirs(staging(&id)).unwrap();
+        rig.service.stage_volume(node_volume(&id, mounting())).await.unwrap();
+        rig.service.publish_volume(publishing(&id, mounting(), false)).await.unwrap();
+        let kept = keep(&[(&id, "data")]);
+        (id, kept)
+    }
+    let teardown = Flow::new(
+        "unpublish and unstage",
+        Machine::Checked,
+        async |rig: &mut Rig| in_use(rig).await,
+        async |rig: &Rig, id: &String| {
+            rig.service.unpublish_volume(id, &target(id)).await?;
+            rig.service.unstage_volume(id, &staging(id)).await
+        },
+        async |rig: &Rig, id: &String| {
+            assert_eq!(machine(rig), (0, 0));
+            assert_eq!(rig.fake.target_kind(&target(id)).unwrap(), None);
+        },
+    );
+    sum.add(sweep(how, fs, &teardown).await);
+
+    let expand = Flow::new(
+        "expand on the node",
+        Machine::Checked,
+        async |rig: &mut Rig| in_use(rig).await,
+        async |rig: &Rig, id: &String| {
+            let range = Range { required: 2 * SIZE, limit: 0 };
+            rig.service.stage_volume(node_volume(id, mounting())).await?;
+            rig.service.publish_volume(publishing(id, mounting(), false)).await?;
+            rig.service.expand_volume(id, range).await?;
+            rig.service.node_expand(id, &target(id), range).await.map(drop)
+        },
+        async |rig: &Rig, id: &String| {
+            assert_eq!(rig.service.get_volume(id).await.unwrap().volume.size, 2 * SIZE);
+            if devices(rig, id) == 1 && !rig.audit().mounts.is_empty() {
+                assert!(rig.fake.usage(&target(id)).unwrap().bytes > SIZE);
+            }
+        },
+    );
+    sum.add(sweep(how, fs, &expand).await);
+
+    let ephemeral = Flow::new(
+        "publish an inline volume",
+        Machine::Checked,
+        async |_: &mut Rig| ((), Keep::new()),
+        async |rig: &Rig, _: &()| rig.service.publish_volume(inline("csi-pod")).await,
+        async |rig: &Rig, _: &()| {
+            // After a power cut kubelet asks again.
+            rig.service.publish_volume(inline("csi-pod")).await.unwrap();
+            assert_eq!(rig.audit().mounts.len(), 1);
+            rig.fake.app_write(target("csi-pod"), "data", "scratch").unwrap();
+            assert_eq!(rig.volumes().await.len(), 1);
+        },
+    );
+    sum.add(sweep(how, fs, &ephemeral).await);
+
+    let end = Flow::new(
+        "unpublish an inline volume",
+        Machine::Checked,
+        async |rig: &mut Rig| {
+            rig.service.publish_volume(inline("csi-pod")).await.unwrap();
+            ((), Keep::new())
+        },
+        async |rig: &Rig, _: &()| rig.service.unpublish_volume("csi-pod", &target("csi-pod")).await,
+        async |rig: &Rig, _: &()| {
+            assert_eq!(machine(rig), (0, 0));
+            assert_eq!(rig.volumes().await, Vec::<String>::new());
+        },
+    );
+    sum.add(sweep(how, fs, &end).await);
     sum
 }

@@ -239,8 +239,10 @@ impl Rig {
             let bytes = self.fake.read_file(&subvolume.join("data")).unwrap()?;
             return Some(String::from_utf8(bytes).unwrap());
         }
-        if let Ok(Some(_)) = self.fake.mount_at(&self.target(id)) {
-            return self.fake.app_read(self.target(id), "data").unwrap();
+        for target in [self.target(id), Path::new(KUBELET).join(format!("stage-{id}"))] {
+            if let Ok(Some(_)) = self.fake.mount_at(&target) {
+                return self.fake.app_read(target, "data").unwrap();
+            }
         }
         self.fake.peek(subvolume.with_extension("img"), "data").unwrap()
     }
@@ -254,8 +256,14 @@ impl Rig {
 
     /// What a pod's end and the deletion of every object do, whatever there is.
     pub async fn delete_everything(&mut self) {
-        let inline = self.volumes().await;
-        for id in inline {
+        for id in self.volumes().await {
+            let volume = self.service.get_volume(&id).await.unwrap().volume;
+            let handle = volume.ephemeral.as_deref().unwrap_or(&id);
+            self.service.unpublish_volume(handle, &Path::new(KUBELET).join(format!("pod-{handle}"))).await.unwrap();
+            if handle != id {
+                continue;
+            }
+            self.service.unstage_volume(&id, &Path::new(KUBELET).join(format!("stage-{id}"))).await.unwrap();
             self.unmount(&id);
             self.service.unpublish_from_node(&id, "").await.unwrap();
         }
@@ -268,6 +276,10 @@ impl Rig {
         }
         for id in self.volumes().await {
             self.service.delete_volume(&id).await.unwrap();
+        }
+        // Kubelet's own directories.
+        for entry in self.fake.read_dir(Path::new(KUBELET)).unwrap() {
+            self.fake.remove_target(&Path::new(KUBELET).join(entry.name)).unwrap();
         }
     }
 

@@ -304,7 +304,7 @@ where
         if error.kind().is_final() {
             let changed = difference(&before, &world.rig.fake.snapshot_tree("/nowhere"));
             assert_eq!(changed, Vec::<PathBuf>::new(), "left behind after {error:?}");
-            if world.flow.machine != Machine::Detaches {
+            if world.flow.machine == Machine::Same {
                 assert_eq!(paths(&world.rig.audit()), paths(&world.before), "after {error:?}");
             }
         }
