@@ -77,7 +77,7 @@ impl Inner {
             if !self.uses.any(volume.id) || !pool.backend.needs_freeze(volume).await? {
                 continue;
             }
-            targets.extend(self.uses.mounted_filesystem(volume.id));
+            targets.extend(self.shown_filesystem(volume).await?);
         }
         if targets.is_empty() {
             return copy.await;

@@ -199,7 +199,7 @@ impl Rig {
             let args = vec!["-E".to_owned(), "nodiscard".to_owned()];
             self.fake.mkfs(&bytes, &MkfsSpec { fs: "ext4".into(), args }).unwrap();
         }
-        let options = LoopOptions { read_only: false, direct_io: true };
+        let options = LoopOptions { direct_io: true, ..LoopOptions::default() };
         let device = self.fake.loop_attach(&bytes, options).unwrap();
         let spec = MountSpec { fs: "ext4".into(), ..MountSpec::default() };
         self.fake.mount_device(&device.path, &target, &spec).unwrap();

@@ -301,7 +301,8 @@ where
     world.rig.fake.heal();
     world.kept();
     if let Err(error) = answer {
-        if error.kind().is_final() {
+        // A case of several calls may end in the middle with some of them done.
+        if error.kind().is_final() && world.flow.machine != Machine::Checked {
             let changed = difference(&before, &world.rig.fake.snapshot_tree("/nowhere"));
             assert_eq!(changed, Vec::<PathBuf>::new(), "left behind after {error:?}");
             if world.flow.machine == Machine::Same {

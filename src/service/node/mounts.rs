@@ -3,7 +3,7 @@
 //! Paths come from requests. Before anything is done at one, the kernel is asked what is there; the answer is the
 //! volume, nothing, or somebody else's. Others' mounts are reported and left alone, also when they lie on top of ours.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::Inner;
@@ -87,6 +87,17 @@ impl Inner {
         }
         self.uses.remove(volume.id, path);
         Ok(Here::Other(entry))
+    }
+
+    /// A place where the volume's filesystem is mounted now, by the kernel's word: somebody may have unmounted it
+    /// behind our back.
+    pub(in super::super) async fn shown_filesystem(&self, volume: &Volume) -> Result<Option<PathBuf>> {
+        for mounted in self.uses.of(volume.id).into_iter().filter(|mounted| !mounted.block()) {
+            if let Here::Ours(_) = self.look(volume, &mounted.target).await? {
+                return Ok(Some(mounted.target));
+            }
+        }
+        Ok(None)
     }
 
     /// The uppermost mount at exactly `path`.

@@ -122,16 +122,6 @@ impl Uses {
         self.index().owners.get(target).copied()
     }
 
-    /// A place where the volume's filesystem is mounted.
-    pub(in super::super) fn mounted_filesystem(&self, id: VolumeId) -> Option<PathBuf> {
-        self.index()
-            .mounts
-            .get(&id)?
-            .iter()
-            .find(|mounted| !mounted.block())
-            .map(|mounted| mounted.target.clone())
-    }
-
     /// Notes a mount, once.
     pub(in super::super) fn add(&self, id: VolumeId, mounted: Mounted) {
         let mut index = self.index();
