@@ -12,8 +12,9 @@
 use std::path::Path;
 
 use super::image::not_here;
+use super::names;
 use super::pool::{Pool, SECTOR};
-use crate::backend::{Attachment, Use};
+use crate::backend::{Attachment, Progress, Use};
 use crate::host::{Cause, Detached, Fsck, LoopDevice, LoopOptions, MountEntry, Probe};
 use crate::volume::{Error, FsType, Kind, Layout, Mutable, Provisioning, Result, Volume};
 
@@ -51,20 +52,20 @@ impl Pool {
             // mkfs and discard give blocks back. Whoever asked for a thick volume gets them again before each use.
             self.host.allocate(&image)?;
         }
+        let mut grow = false;
+        if let Some(found) = &found
+            && let Some(size) = found.size
+        {
+            grow = self.grow_detached(volume, &image, found, size)?;
+        }
         // A filesystem that is only read still gets a device that takes writes: after a crash, or in a copy of a volume
         // in use, its journal must be replayed before anything can be read. The mount refuses the writes.
         let sector = found.as_ref().map_or(SECTOR, |found| found.sector);
         let device = self.device(volume, &image, how == Use::Block { read_only: true }, sector)?;
         let mut options = Vec::new();
-        let mut grow = false;
-        if let Some(found) = &found {
-            if let Some(size) = found.size {
-                grow = self.grow_detached(volume, &device, found, size)?;
-            }
-            if found.fs == FsType::Xfs {
-                // Every copy has the UUID of its source, and giving it another would mean to drop its log.
-                options.push(("nouuid".to_owned(), None));
-            }
+        if found.as_ref().is_some_and(|found| found.fs == FsType::Xfs) {
+            // Every copy has the UUID of its source, and giving it another would mean to drop its log.
+            options.push(("nouuid".to_owned(), None));
         }
         let fs = found.map(|found| found.fs);
         Ok(Attachment::Device { path: device.path, rdev: device.rdev, fs, options, grow })
@@ -160,24 +161,44 @@ impl Pool {
         Ok(direct_io)
     }
 
-    /// Grows an unmounted filesystem that is smaller than its device, as after a restore into a larger volume. XFS and
+    /// Grows an unmounted filesystem that is smaller than its image, as after a restore into a larger volume. XFS and
     /// btrfs grow only while mounted: `true` means that [`Pool::grow_mounted`] is still to come.
-    fn grow_detached(&self, volume: &Volume, device: &LoopDevice, found: &Found, size: u64) -> Result<bool> {
+    ///
+    /// resize2fs moves tables about without a journal, and when it is killed half-way it leaves a filesystem that no
+    /// check mends. So it never works on the volume itself, but on a copy at `ID.new` that then takes the place.
+    fn grow_detached(&self, volume: &Volume, image: &Path, found: &Found, size: u64) -> Result<bool> {
         let fs = found.fs;
-        if size >= self.host.device_size(&device.path)? {
+        let len = self.host.metadata(image)?.map_or(0, |meta| meta.len);
+        if size >= len {
             return Ok(false);
         }
         // One that is mounted already may be so since a crash that came before it was grown.
         if fs != FsType::Ext4 || found.held {
             return Ok(true);
         }
-        match self.host.fsck(&device.path, fs.as_str())? {
-            Fsck::Clean | Fsck::Mended => Ok(!self.host.grow_unmounted(&device.path, fs.as_str())?),
-            Fsck::Damaged(what) => Err(Error::precondition(format!(
-                "volume {}: its filesystem is damaged and needs a person: {what}",
-                volume.id
-            ))),
-        }
+        self.release(image, &format!("volume {}", volume.id))?;
+        let new = names::new_beside(image);
+        let _claim = self.claims.take(&new)?;
+        let quiet: Progress = std::sync::Arc::new(|_, _| {});
+        let copied = self.fill(image, &new, len, self.reflink, &quiet);
+        self.or_remove(&new, copied)?;
+        let grown = match self.host.fsck(&new, fs.as_str()) {
+            Ok(Fsck::Clean | Fsck::Mended) => self.host.grow_unmounted(&new, fs.as_str()),
+            Ok(Fsck::Damaged(what)) => {
+                let _ = self.host.remove_file(&new);
+                return Err(Error::precondition(format!(
+                    "volume {}: its filesystem is damaged and needs a person: {what}",
+                    volume.id
+                )));
+            }
+            Err(error) => Err(error),
+        };
+        let placed = grown
+            .and_then(|_| self.host.sync_file(&new))
+            .and_then(|()| self.host.rename(&new, image))
+            .and_then(|()| self.host.sync_dir(&self.names.volumes()));
+        self.or_remove(&new, placed)?;
+        Ok(false)
     }
 
     pub(super) fn grow_mounted(&self, volume: &Volume, target: &Path) -> Result<()> {
@@ -205,7 +226,7 @@ impl Pool {
         match volume.layout {
             Layout::Subvolume => self.attached_subvolume(volume),
             Layout::Image => {
-                let image = self.names.volume(volume.id, super::names::Part::Image);
+                let image = self.names.volume(volume.id, names::Part::Image);
                 if self.host.metadata(&image)?.is_none() {
                     return Ok(Vec::new());
                 }
@@ -226,7 +247,7 @@ impl Pool {
         match volume.layout {
             Layout::Subvolume => self.check_unbound(volume),
             Layout::Image => {
-                let image = self.names.volume(volume.id, super::names::Part::Image);
+                let image = self.names.volume(volume.id, names::Part::Image);
                 if self.host.metadata(&image)?.is_none() {
                     return Ok(());
                 }
