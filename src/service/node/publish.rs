@@ -217,7 +217,15 @@ impl Inner {
 
     async fn unpublish_at(self: &Arc<Self>, id: &str, target: &Path) -> Result<()> {
         let found = self.volume_id(id).and_then(|id| self.catalog().volume(id).cloned());
-        let Some(volume) = found else { return self.clear_unknown(id, target, TARGET).await };
+        let Some(volume) = found else {
+            self.clear_unknown(id, target, TARGET).await?;
+            // A kill between unmounting and this leaves the empty target, and recovery has removed an inline volume by
+            // then. Whatever else is there stays: it is not known to be ours.
+            if let Err(error) = self.remove_target(target).await {
+                tracing::debug!(%error, "the target of a volume that does not exist stays");
+            }
+            return Ok(());
+        };
         self.clear(&volume, target, TARGET).await?;
         self.remove_target(target).await?;
         match volume.ephemeral {
