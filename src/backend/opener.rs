@@ -77,7 +77,12 @@ impl Opener for Backends {
                         host.make_dir(dir)?;
                     }
                     if create {
-                        local::create_in_file(&*host, &file, size, &mountpoint)?;
+                        let made = local::create_in_file(&*host, &file, size, &mountpoint);
+                        if made.is_err() {
+                            // It goes only if it is empty and nothing is mounted there.
+                            let _ = host.remove_dir(&mountpoint);
+                        }
+                        made?;
                     } else {
                         local::attach_file_pool(&*host, &file, &mountpoint)?;
                     }

@@ -152,7 +152,7 @@ impl DataCopies for Edge {
         let watch = || {
             let only = match volume_id.as_str() {
                 "" => None,
-                id => Some(object(id)?),
+                id => Some(object(&parse::id("volume_id", id.to_owned())?)?),
             };
             let (running, news) = self.service()?.watch();
             let (send, receive) = mpsc::channel(1);

@@ -31,7 +31,10 @@ pub(super) fn path(field: &str, path: &str) -> Result<PathBuf> {
 
 /// A path at which a volume is said to be. One that is not absolute is no error of form: nothing is there.
 pub(super) fn place(field: &str, given: &str) -> Result<PathBuf> {
-    if given.is_empty() || given.starts_with('/') { path(field, given) } else { Ok(given.into()) }
+    // A slash changes nothing but that it is absolute: what is wrong besides is wrong all the same.
+    let nowhere = !given.is_empty() && !given.starts_with('/');
+    let checked = check_path(field, &if nowhere { format!("/{given}") } else { given.to_owned() })?;
+    Ok(if nowhere { given.into() } else { checked.into() })
 }
 
 /// An absolute path, or an empty one where the request has none.

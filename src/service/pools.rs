@@ -6,7 +6,7 @@ use super::api::PoolStatus;
 use super::locks::{Key, Mode};
 use super::pool::{Pool, blocking};
 use super::{Inner, Service};
-use crate::backend::{PoolSpec, Severity};
+use crate::backend::{Place, PoolSpec, Severity};
 use crate::store::{self, Store};
 use crate::volume::{Error, Kind, Result};
 
@@ -119,6 +119,7 @@ impl Inner {
                 format!("name: pool {:?} is open already", spec.name),
             ));
         }
+        self.refuse_nested(spec)?;
         let backend = self.opener.open(spec, create).await?;
         let (id, root) = (backend.info().id, backend.records().to_owned());
         if self.pool(id).is_ok() {
@@ -141,6 +142,26 @@ impl Inner {
             return Err(error.context(format!("recover pool {}", spec.name)));
         }
         Ok(pool)
+    }
+
+    /// What lies in a pool is the pool's own; another pool there would be taken for left-overs.
+    fn refuse_nested(&self, spec: &PoolSpec) -> Result<()> {
+        let (field, at) = match &spec.place {
+            Place::Directory(dir) => ("path", dir),
+            Place::File { file, .. } => ("file.file", file),
+        };
+        for pool in self.pools() {
+            let root = pool.backend.records();
+            if at.starts_with(root) && at != root {
+                let why = format!(
+                    "{} lies in pool {}; give a place outside",
+                    at.display(),
+                    pool.backend.info().name
+                );
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(())
     }
 
     async fn create_pool(self: &Arc<Self>, spec: PoolSpec) -> Result<PoolStatus> {

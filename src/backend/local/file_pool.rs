@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::pool::{SECTOR, check_place};
-use crate::host::{FileKind, Host, LoopDevice, LoopOptions, MkfsSpec, MountSpec, Probe};
-use crate::volume::{Error, FsType, Result, mkfs_plan};
+use crate::host::{Cause, FileKind, Host, LoopDevice, LoopOptions, MkfsSpec, MountSpec, Probe};
+use crate::volume::{Error, FsType, Kind, Result, mkfs_plan};
 
 /// What the pool's filesystem is.
 const FS: FsType = FsType::Xfs;
@@ -22,8 +22,24 @@ pub fn create_in_file(host: &dyn Host, file: &Path, size: u64, mountpoint: &Path
     let (Some(parent), true) = (file.parent(), file.is_absolute()) else {
         return refuse("the path must be absolute");
     };
-    if host.metadata(file)?.is_none() {
+    let there = match host.metadata(file) {
+        Err(error) if error.cause == Cause::Invalid => {
+            return refuse(&format!("cannot be looked at: {}", error.detail));
+        }
+        there => there?,
+    };
+    if there.is_none() {
+        match host.metadata(parent) {
+            Ok(Some(meta)) if meta.kind == FileKind::Directory => {}
+            Err(error) if error.cause != Cause::Invalid => return Err(error.into()),
+            _ => return refuse("lies in no directory that exists: make it first"),
+        }
         check_place(&host.fs_stat(parent)?, true).or_else(|why| refuse(&why))?;
+        let least = mkfs_plan::min_size(FS);
+        if size < least {
+            let why = format!("is {size}; the filesystem of a pool takes {least} bytes at least");
+            return Err(Error::new(Kind::OutOfRange, format!("file.size_bytes: {why}")));
+        }
         let mut name = file.as_os_str().to_owned();
         name.push(".offshoot-new");
         let new = Path::new(&name);
@@ -57,6 +73,13 @@ pub fn attach_file_pool(host: &dyn Host, file: &Path, mountpoint: &Path) -> Resu
         Some(_) => return refuse("is not a regular file".into()),
         None => return refuse("does not exist: mount the disk that holds it, or create the pool".into()),
     };
+    // Before a device is attached, which would stay behind.
+    match host.probe(file)? {
+        Probe::Fs { fs, .. } if fs == FS.as_str() => {}
+        Probe::Fs { fs, .. } => return refuse(format!("holds {fs}, where a pool's file holds xfs")),
+        Probe::Blank => return refuse("is blank: remove it, and create the pool anew".into()),
+        Probe::Foreign(what) => return refuse(format!("holds something else ({what})")),
+    }
     let devices: Vec<LoopDevice> =
         host.loops_of(file)?.into_iter().filter(|device| !device.read_only).collect();
     let mounted = host.mount_at(mountpoint)?;
@@ -84,10 +107,8 @@ pub fn attach_file_pool(host: &dyn Host, file: &Path, mountpoint: &Path) -> Resu
         host.loop_resize(&device)?;
     }
     let smaller = match host.probe(&device.path)? {
-        Probe::Fs { fs, size, .. } if fs == FS.as_str() => size < meta.len,
-        Probe::Fs { fs, .. } => return refuse(format!("holds {fs}, where a pool's file holds xfs")),
-        Probe::Blank => return refuse("is blank: remove it, and create the pool anew".into()),
-        Probe::Foreign(what) => return refuse(format!("holds something else ({what})")),
+        Probe::Fs { size, .. } => size < meta.len,
+        _ => return refuse("has changed while it was attached: look at what writes to it".into()),
     };
     if mounted.is_none() {
         if host.metadata(mountpoint)?.is_none() {

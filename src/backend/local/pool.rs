@@ -85,7 +85,14 @@ impl Pool {
         match host.metadata(&config.dir)? {
             Some(meta) if meta.kind == FileKind::Directory => {}
             Some(_) => return Err(refuse("is not a directory")),
+            // Asked first, so that a refusal leaves no directory behind.
             None if config.create => {
+                let parent = config.dir.parent().unwrap_or(&config.dir);
+                match host.metadata(parent)? {
+                    Some(meta) if meta.kind == FileKind::Directory => {}
+                    _ => return Err(refuse("lies in no directory that exists: make it first")),
+                }
+                check_place(&host.fs_stat(parent)?, config.allow_volatile).map_err(|why| refuse(&why))?;
                 host.make_dir(&config.dir)?;
             }
             None => return Err(refuse("does not exist: make it, or mount the disk that holds it")),

@@ -10,7 +10,8 @@ use super::super::Inner;
 use super::super::api::{CreateVolume, Inline, Publish};
 use super::super::pool::blocking;
 use super::mounts::{Here, Wanted, taken, unfinished};
-use super::publish::{TARGET, same_publish};
+use super::paths::named;
+use super::publish::{TARGET, same_publish, target_error};
 use crate::host::FileKind;
 use crate::volume::size::Range;
 use crate::volume::{AccessType, Error, Phase, Result, Volume};
@@ -22,6 +23,7 @@ pub(super) fn inline_name(handle: &str) -> String {
 
 impl Inner {
     pub(super) async fn publish_inline(self: &Arc<Self>, request: &Publish, inline: Inline) -> Result<()> {
+        self.outside_pools(TARGET, &request.target)?;
         let handle = &request.node.volume;
         let capability = &request.node.capability;
         if capability.access == AccessType::Block {
@@ -52,13 +54,14 @@ impl Inner {
         // The first mount formats and must write; what the pod sees may still refuse to.
         let mut wanted = Wanted::new(volume, &request.node.capability, &self.settings.node_id)?;
         wanted.read_only |= request.read_only;
-        match self.look(volume, target).await? {
+        match self.look(volume, target).await.map_err(|error| named(TARGET, error))? {
             Here::Ours(there) => return same_publish(volume, &there, false, wanted.read_only),
             Here::Other(entry) => return Err(taken(TARGET, target, &entry, self.uses.owner(target))),
             Here::Nothing => {}
         }
         let (host, path) = (self.host.clone(), target.clone());
-        let made = blocking(move || Ok(host.make_target(&path, FileKind::Directory)?)).await?;
+        let made =
+            blocking(move || host.make_target(&path, FileKind::Directory).map_err(target_error)).await?;
         match self.mount(volume, target, &wanted).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.undo_target(volume, target, made, error).await),

@@ -8,6 +8,7 @@ mod expand;
 mod health;
 mod inline;
 mod mounts;
+mod paths;
 mod publish;
 mod stage;
 mod uses;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::Inner;
 use super::super::pool::{Pool, blocking};
+use super::paths::named;
 use super::uses::Mounted;
 use crate::backend::{Attachment, Use};
 use crate::host::{Cause, HostError, MountEntry, MountFlag, MountSpec};
@@ -217,7 +218,7 @@ impl Inner {
     /// Unmounts the volume at `path`, as often as it is stacked there. Fails if something else is mounted there.
     pub(super) async fn clear(&self, volume: &Volume, path: &Path, field: &str) -> Result<()> {
         for _ in 0..MAX_STACKED {
-            match self.look(volume, path).await? {
+            match self.look(volume, path).await.map_err(|error| named(field, error))? {
                 Here::Nothing => return Ok(()),
                 Here::Other(entry) => return Err(taken(field, path, &entry, self.uses.owner(path))),
                 Here::Ours(_) => self.unmount(path).await?,

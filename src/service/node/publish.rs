@@ -14,9 +14,11 @@ use super::super::work::exclusive;
 use super::super::{Inner, Service};
 use super::inline::inline_name;
 use super::mounts::{Here, Wanted, refuses_writes, taken, unfinished};
+use super::paths::named;
+use super::stage::STAGING;
 use super::uses::{Mounted, Shows};
 use crate::backend::{Attachment, Use};
-use crate::host::{Cause, FileKind};
+use crate::host::{Cause, FileKind, HostError};
 use crate::volume::{AccessType, Error, Kind, Result, Volume, VolumeId};
 
 /// The request's field, for messages.
@@ -70,6 +72,7 @@ impl Inner {
     }
 
     async fn publish_staged(self: &Arc<Self>, id: VolumeId, request: &Publish) -> Result<()> {
+        self.outside_pools(TARGET, &request.target)?;
         let volume = self.volume(&id.to_string())?;
         match request.node.capability.access {
             AccessType::Block => self.publish_raw(&volume, request).await,
@@ -81,12 +84,12 @@ impl Inner {
         let Publish { node: NodeVolume { capability, staging, .. }, target, .. } = request;
         let wanted = Wanted::new(volume, capability, &self.settings.node_id)?;
         let read_only = request.read_only || wanted.read_only;
-        match self.look(volume, target).await? {
+        match self.look(volume, target).await.map_err(|error| named(TARGET, error))? {
             Here::Ours(there) => return same_publish(volume, &there, false, read_only),
             Here::Other(entry) => return Err(taken(TARGET, target, &entry, self.uses.owner(target))),
             Here::Nothing => {}
         }
-        let staged = match self.look(volume, staging).await? {
+        let staged = match self.look(volume, staging).await.map_err(|error| named(STAGING, error))? {
             Here::Ours(staged) if !staged.block() => staged,
             _ => return Err(not_staged(volume, staging)),
         };
@@ -106,7 +109,7 @@ impl Inner {
     async fn publish_raw(&self, volume: &Volume, request: &Publish) -> Result<()> {
         let Publish { node: NodeVolume { capability, staging, .. }, target, .. } = request;
         let read_only = request.read_only || refuses_writes(volume, capability, &self.settings.node_id);
-        let here = self.look(volume, target).await?;
+        let here = self.look(volume, target).await.map_err(|error| named(TARGET, error))?;
         match &here {
             Here::Other(entry) => return Err(taken(TARGET, target, entry, self.uses.owner(target))),
             // Before a device is attached that only this refused call would want.
@@ -167,7 +170,7 @@ impl Inner {
     async fn show(&self, volume: &Volume, source: &Path, published: Mounted, kind: FileKind) -> Result<()> {
         let (host, source) = (self.host.clone(), source.to_owned());
         let (target, read_only) = (published.target.clone(), published.read_only);
-        let made = blocking(move || Ok(host.make_target(&target, kind)?)).await?;
+        let made = blocking(move || host.make_target(&target, kind).map_err(target_error)).await?;
         let (host, target) = (self.host.clone(), published.target.clone());
         let bound = blocking(move || Ok(host.bind(&source, &target, read_only)?)).await;
         match bound {
@@ -216,6 +219,7 @@ impl Inner {
     }
 
     async fn unpublish_at(self: &Arc<Self>, id: &str, target: &Path) -> Result<()> {
+        self.outside_pools(TARGET, target)?;
         let found = self.volume_id(id).and_then(|id| self.catalog().volume(id).cloned());
         let Some(volume) = found else {
             self.clear_unknown(id, target, TARGET).await?;
@@ -232,6 +236,14 @@ impl Inner {
             Some(_) => self.delete_inline(&volume).await,
             None => Ok(()),
         }
+    }
+}
+
+/// Why a target could not be made.
+pub(super) fn target_error(error: HostError) -> Error {
+    match error.cause {
+        Cause::Exists => Error::precondition(format!("{TARGET}: {error}: remove it, then ask again")),
+        _ => Error::from(error).context(TARGET),
     }
 }
 

@@ -8,12 +8,13 @@ use super::super::list::unsuitable;
 use super::super::work::exclusive;
 use super::super::{Inner, Service};
 use super::mounts::{Here, Wanted, refuses_writes, taken};
+use super::paths::named;
 use super::uses::Mounted;
 use crate::backend::Use;
 use crate::volume::{AccessType, Capability, Error, FsType, Kind, Phase, Result, Volume, VolumeId};
 
 /// The request's field, for messages.
-const STAGING: &str = "staging_target_path";
+pub(super) const STAGING: &str = "staging_target_path";
 
 impl Service {
     /// Attaches the volume, and mounts it at the staging path unless it is for raw access. Repeatable.
@@ -40,6 +41,9 @@ impl Service {
 
 impl Inner {
     async fn stage(self: &Arc<Self>, id: VolumeId, request: &NodeVolume) -> Result<()> {
+        if request.capability.access != AccessType::Block {
+            self.directory_to_mount(STAGING, &request.staging).await?;
+        }
         let volume = self.stageable(id).await?;
         match &request.capability.access {
             AccessType::Block => self.stage_raw(&volume, &request.capability, &request.staging).await,
@@ -136,6 +140,7 @@ impl Inner {
     }
 
     async fn unstage(self: &Arc<Self>, id: &str, staging: &Path) -> Result<()> {
+        self.outside_pools(STAGING, staging)?;
         let found = self.volume_id(id).and_then(|id| self.catalog().volume(id).cloned());
         let Some(volume) = found else { return self.clear_unknown(id, staging, STAGING).await };
         self.clear(&volume, staging, STAGING).await?;
@@ -146,7 +151,9 @@ impl Inner {
     /// Makes sure that `path` does not show a volume that is gone. A volume that is still known is not taken away under
     /// another's name, and what is not ours is none of this call's business.
     pub(super) async fn clear_unknown(&self, id: &str, path: &Path, field: &str) -> Result<()> {
-        let Some(entry) = self.mount_at(path).await? else { return Ok(()) };
+        let Some(entry) = self.mount_at(path).await.map_err(|error| named(field, error))? else {
+            return Ok(());
+        };
         if let Ok(id) = id.parse::<VolumeId>() {
             self.pool(id.pool())?;
         }
