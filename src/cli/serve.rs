@@ -20,7 +20,7 @@ use crate::csi::calls::CallLayer;
 use crate::csi::socket::Socket;
 use crate::csi::{Edge, server};
 use crate::host::Host;
-use crate::host::linux::Linux;
+use crate::host::linux::{Linux, share_heaps};
 use crate::metrics::{Metrics, PoolFigures};
 use crate::service::{Service, Settings, SystemClock};
 use crate::telemetry::{self, Telemetry};
@@ -48,6 +48,7 @@ impl Serve {
     pub(super) fn run(self) -> Result<()> {
         let file = self.config.as_deref().map(ServeOptions::read).transpose()?.unwrap_or_default();
         let config = self.options.resolve(file)?;
+        share_heaps();
         let runtime = runtime()?;
         let (result, telemetry) = runtime.block_on(async {
             let telemetry = start_telemetry(&config)?;

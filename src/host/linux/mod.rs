@@ -16,6 +16,7 @@ mod filesystems;
 mod freeze;
 mod ioctl;
 mod loops;
+mod memory;
 mod mountinfo;
 mod mounts;
 mod probe;
@@ -25,6 +26,8 @@ mod statmount;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub use memory::share_heaps;
 
 use super::*;
 
