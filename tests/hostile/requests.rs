@@ -1,6 +1,6 @@
 //! One good request for every call: what the hostile ones differ from in one field.
 
-#![allow(unreachable_pub, reason = "a module of several test binaries")]
+#![allow(dead_code, unreachable_pub, reason = "a module of several test binaries")]
 
 use std::collections::BTreeMap;
 
