@@ -1,0 +1,181 @@
+//! Links and secrets on the real kernel: what cannot be seen on the machine in memory.
+//!
+//! A workload on the node may be able to swap a component of a path for a link while the driver works there. And a
+//! secret must not be found in a log, a record, a metric or an error of a real server, nor in a child's arguments.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+
+#[path = "kernel/mod.rs"]
+mod kernel;
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kernel::Rig;
+use kernel::calls::{NewVolume, capability, map};
+use offshoot::proto::csi as pb;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+const GIB: u64 = 1 << 30;
+const MARKER: &str = "xS3cretMarkerx";
+
+/// Every entry below `dir` with its size, device and content.
+fn tree(dir: &Path) -> Vec<(PathBuf, u64, u64, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let content = if meta.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+        all.push((path.clone(), meta.len(), meta.dev(), content));
+        if meta.is_dir() {
+            all.extend(tree(&path));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn mounts_below(dir: &Path) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let below = format!("{}/", dir.display());
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|point| point.starts_with(&below) || Path::new(point) == dir).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_turns_into_a_link_under_way_leads_nowhere() {
+    let Some(mut rig) = Rig::new("links") else { return };
+    let client = rig.start().await;
+    client.file_pool("fast", &rig.path("pool.img"), 4 * GIB).await.unwrap();
+    let new = NewVolume { name: "a".into(), kind: "ext4".into(), size: GIB, ..NewVolume::default() };
+    let volume = client.create(&new).await.unwrap().volume_id;
+    let (victim, kubelet) = (rig.path("victim"), rig.path("kubelet"));
+    for dir in
+        [victim.join("staging"), victim.join("pod/mount"), kubelet.join("staging"), kubelet.join("pod")]
+    {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    std::fs::write(victim.join("keep"), "precious").unwrap();
+    std::fs::write(victim.join("pod/keep"), "precious").unwrap();
+    let before = tree(&victim);
+    // Swaps `kubelet` with a link to the victim, and back, as fast as it can.
+    let other = rig.path("other");
+    symlink(&victim, &other).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let swapping = std::thread::spawn({
+        let (stop, kubelet, other) = (stop.clone(), kubelet.clone(), other.clone());
+        move || {
+            let mut swaps = 0_u64;
+            while !stop.load(Ordering::Relaxed) || swaps % 2 == 1 {
+                renameat_with(CWD, &kubelet, CWD, &other, RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            swaps
+        }
+    });
+    let (staging, target) = (kubelet.join("staging"), kubelet.join("pod/mount"));
+    let end = Instant::now() + Duration::from_secs(5);
+    let (mut worked, mut refused) = (0, 0);
+    while Instant::now() < end {
+        let answers = [
+            client.stage(&volume, "ext4", &staging).await,
+            client.publish(&volume, "ext4", &staging, &target).await,
+            client.unpublish(&volume, &target).await,
+            client.unstage(&volume, &staging).await,
+        ];
+        assert_eq!(mounts_below(&victim), Vec::<String>::new());
+        for answer in answers {
+            match answer {
+                Ok(()) => worked += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let swaps = swapping.join().unwrap();
+    println!("{swaps} swaps, {worked} calls worked, {refused} were refused");
+    assert!(worked > 0 && refused > 0, "{worked} calls worked, {refused} were refused");
+    // Everything can be taken away once the path holds still.
+    client.unpublish(&volume, &target).await.unwrap();
+    client.unstage(&volume, &staging).await.unwrap();
+    assert_eq!(tree(&victim), before);
+    assert_eq!(mounts_below(&kubelet), Vec::<String>::new());
+    client.delete(&volume).await.unwrap();
+    rig.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_found_in_the_logs_and_records_of_a_real_server() {
+    let Some(mut rig) = Rig::new("secrets") else { return };
+    rig.options = ["--log-level", "trace"].map(Into::into).into();
+    let client = rig.start().await;
+    client.file_pool("fast", &rig.path("pool.img"), 4 * GIB).await.unwrap();
+    let secrets = || map(&[("password", MARKER)]);
+    let mut shown = String::new();
+    let mut controller = client.controller.clone();
+    let create = pb::CreateVolumeRequest {
+        name: "a".into(),
+        capacity_range: Some(pb::CapacityRange { required_bytes: 1 << 30, limit_bytes: 0 }),
+        volume_capabilities: vec![capability("ext4")],
+        secrets: secrets(),
+        ..Default::default()
+    };
+    let volume = controller.create_volume(create).await.unwrap().into_inner().volume.unwrap().volume_id;
+    let snapshot = pb::CreateSnapshotRequest {
+        name: "s".into(),
+        source_volume_id: volume.clone(),
+        secrets: secrets(),
+        ..Default::default()
+    };
+    controller.create_snapshot(snapshot).await.unwrap();
+    let (staging, target) = (rig.path("staging"), rig.path("pod"));
+    std::fs::create_dir_all(&staging).unwrap();
+    let mut flagged = capability("ext4");
+    if let Some(pb::volume_capability::AccessType::Mount(mount)) = &mut flagged.access_type {
+        mount.mount_flags = vec![format!("password={MARKER}"), MARKER.to_owned()];
+    }
+    let context = map(&[("csi.storage.k8s.io/serviceAccount.tokens", MARKER), ("x", MARKER)]);
+    for capability in [flagged, capability("ext4")] {
+        let stage = pb::NodeStageVolumeRequest {
+            volume_id: volume.clone(),
+            staging_target_path: staging.display().to_string(),
+            volume_capability: Some(capability.clone()),
+            publish_context: context.clone(),
+            secrets: secrets(),
+            volume_context: context.clone(),
+        };
+        let publish = pb::NodePublishVolumeRequest {
+            volume_id: volume.clone(),
+            staging_target_path: staging.display().to_string(),
+            target_path: target.display().to_string(),
+            volume_capability: Some(capability),
+            publish_context: context.clone(),
+            secrets: secrets(),
+            volume_context: context.clone(),
+            ..Default::default()
+        };
+        shown += &format!("{:?}", client.node.clone().node_stage_volume(stage).await);
+        shown += &format!("{:?}", client.node.clone().node_publish_volume(publish).await);
+    }
+    assert!(target.is_dir(), "{shown}");
+    client.unpublish(&volume, &target).await.unwrap();
+    client.unstage(&volume, &staging).await.unwrap();
+    let pool = client.pool("fast").await;
+    for file in ["volumes", "snapshots"] {
+        for entry in std::fs::read_dir(Path::new(&pool.path).join(file)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|kind| kind == "json") {
+                shown += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    rig.stop();
+    let log = std::fs::read_to_string(rig.log()).unwrap();
+    assert!(log.contains("CreateVolume"), "the log has nothing of the calls");
+    for (place, text) in [("an answer or a record", &shown), ("the log", &log)] {
+        let line = text.lines().find(|line| line.contains(MARKER));
+        assert_eq!(line, None, "{place} has a secret");
+    }
+}
