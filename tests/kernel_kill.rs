@@ -106,7 +106,7 @@ async fn kill_again_and_again() {
     for pool in ["xfs", "btrfs"] {
         client.copies.clone().delete_pool(worker::pool_named(pool)).await.unwrap();
     }
-    rig.stop();
+    rig.stop().await;
 
     ready_times.sort();
     let at = |percent: usize| ready_times[(ready_times.len() - 1) * percent / 100];

@@ -196,12 +196,17 @@ impl Rig {
         lived
     }
 
-    /// Ends the server in good order.
-    pub fn stop(&mut self) {
+    /// Ends the server in good order. The test's connections must be able to hear of it meanwhile.
+    pub async fn stop(&mut self) {
         let mut server = self.server.take().expect("no server was started");
         let pid = rustix::process::Pid::from_child(&server.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = server.child.wait().unwrap();
+        let status = loop {
+            match server.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
         assert!(status.success(), "the server stopped with {status}; its log:\n{}", self.log_end(30));
     }
 
