@@ -21,6 +21,10 @@ use super::errno::{At, fail};
 use super::{beneath, files, mountinfo, statmount};
 use crate::host::{Cause, FileKind, FsUsage, HostError, HostResult, MountEntry, MountFlag, MountSpec};
 
+/// How often an unmount that finds the mount in use is tried again, and after which pause.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// See [`Host::mounts`](crate::host::Host::mounts).
 pub(super) fn mounts() -> HostResult<Vec<MountEntry>> {
     let lines = statmount::table("mounts")?;
@@ -264,7 +268,16 @@ pub(super) fn unmount(path: &Path) -> HostResult<bool> {
         return Ok(false);
     }
     let held = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
-    match umount(&held, UnmountFlags::NOFOLLOW) {
+    let mut unmounted = umount(&held, UnmountFlags::NOFOLLOW);
+    // A program that is just being started (by us, for another volume) has copies of our descriptors for a moment.
+    for _ in 0..BUSY_TRIES {
+        if unmounted != Err(Errno::BUSY) {
+            break;
+        }
+        std::thread::sleep(BUSY_PAUSE);
+        unmounted = umount(&held, UnmountFlags::NOFOLLOW);
+    }
+    match unmounted {
         Ok(()) => Ok(true),
         // EINVAL: no mount point.
         Err(Errno::INVAL | Errno::NOENT) => Ok(false),
