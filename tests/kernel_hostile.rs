@@ -103,7 +103,7 @@ async fn a_path_that_turns_into_a_link_under_way_leads_nowhere() {
     assert_eq!(tree(&victim), before);
     assert_eq!(mounts_below(&kubelet), Vec::<String>::new());
     client.delete(&volume).await.unwrap();
-    rig.stop();
+    rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +171,7 @@ async fn no_secret_is_found_in_the_logs_and_records_of_a_real_server() {
             }
         }
     }
-    rig.stop();
+    rig.stop().await;
     let log = std::fs::read_to_string(rig.log()).unwrap();
     assert!(log.contains("CreateVolume"), "the log has nothing of the calls");
     for (place, text) in [("an answer or a record", &shown), ("the log", &log)] {
