@@ -119,9 +119,19 @@ impl Pool {
         }
     }
 
-    pub(super) fn settle(&self, volume: &Volume, from_copy: bool) -> Result<()> {
+    /// Whether there is anything for [`Pool::settle`] to do.
+    pub(super) fn has_to_settle(&self, volume: &Volume, from_copy: bool) -> bool {
         if volume.layout != Layout::Image {
             // A subvolume is made by a transaction of its own; the record's commit brings the names along.
+            return false;
+        }
+        // A blank image is only names and numbers, and on XFS and ext4 the record's commit forces those along.
+        let thick = volume.mutable.provisioning == Provisioning::Thick;
+        from_copy || thick || !matches!(self.info.filesystem.as_str(), "xfs" | "ext4")
+    }
+
+    pub(super) fn settle(&self, volume: &Volume, from_copy: bool) -> Result<()> {
+        if !self.has_to_settle(volume, from_copy) {
             return Ok(());
         }
         let image = self.names.volume(volume.id, Part::Image);
@@ -129,10 +139,7 @@ impl Pool {
         if from_copy && thick && self.reflink {
             return self.unshare(volume, &image);
         }
-        // A blank image is only names and numbers, and on XFS and ext4 the record's commit forces those along.
-        if from_copy || thick || !matches!(self.info.filesystem.as_str(), "xfs" | "ext4") {
-            self.host.sync_file(&image)?;
-        }
+        self.host.sync_file(&image)?;
         Ok(())
     }
 

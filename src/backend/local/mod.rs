@@ -144,6 +144,10 @@ impl Backend for Local {
     }
 
     async fn settle(&self, volume: &Volume, from_copy: bool) -> Result<()> {
+        // Not worth a thread where there is nothing to do, as for every blank volume.
+        if !self.pool.has_to_settle(volume, from_copy) {
+            return Ok(());
+        }
         let volume = own(volume);
         self.hop(move |pool| pool.settle(&volume, from_copy)).await
     }
