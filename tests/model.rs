@@ -96,16 +96,25 @@ impl Model {
                     return;
                 }
                 let name = self.name();
-                let request = || offshoot::service::api::CreateVolume { range: Range::default(), ..copy_of(&name, &source) };
+                let request = || offshoot::service::api::CreateVolume {
+                    range: Range::default(),
+                    ..copy_of(&name, &source)
+                };
                 let id = ask(rig, async |rig: &Rig| rig.create(request()).await).await.unwrap();
                 self.volumes.insert(id, Vol { mounted: false, origin: Some(source), ..from });
             }
             Step::Restore(n) => {
                 let Some((snapshot, from)) = pick(&self.snapshots, *n) else { return };
                 let name = self.name();
-                let request = || offshoot::service::api::CreateVolume { range: Range::default(), ..copy_of(&name, &snapshot) };
+                let request = || offshoot::service::api::CreateVolume {
+                    range: Range::default(),
+                    ..copy_of(&name, &snapshot)
+                };
                 let id = ask(rig, async |rig: &Rig| rig.create(request()).await).await.unwrap();
-                self.volumes.insert(id, Vol { value: from.value, size: from.size, mounted: false, origin: Some(from.of) });
+                self.volumes.insert(
+                    id,
+                    Vol { value: from.value, size: from.size, mounted: false, origin: Some(from.of) },
+                );
             }
             Step::Snapshot(n) => {
                 let Some((of, from)) = pick(&self.volumes, *n) else { return };
@@ -117,7 +126,9 @@ impl Model {
                 self.snapshots.insert(id, Snap { of, value: from.value, size: from.size, grouped: false });
             }
             Step::Group(a, b) => {
-                let (Some((a, _)), Some((b, _))) = (pick(&self.volumes, *a), pick(&self.volumes, *b)) else { return };
+                let (Some((a, _)), Some((b, _))) = (pick(&self.volumes, *a), pick(&self.volumes, *b)) else {
+                    return;
+                };
                 let mounted = self.volumes[&a].mounted || self.volumes[&b].mounted;
                 if a == b || (mounted && rig.fs == PoolFs::Ext4) {
                     return;
@@ -138,7 +149,9 @@ impl Model {
                         assert!(!volume.mounted, "a mounted volume was deleted");
                         self.volumes.remove(&id);
                     }
-                    Err(error) => assert_eq!((error.kind(), volume.mounted), (Kind::Precondition, true), "{error:?}"),
+                    Err(error) => {
+                        assert_eq!((error.kind(), volume.mounted), (Kind::Precondition, true), "{error:?}")
+                    }
                 }
             }
             Step::DeleteSnapshot(n) => {
@@ -154,7 +167,8 @@ impl Model {
             Step::Expand(n) => {
                 let Some((id, volume)) = pick(&self.volumes, *n) else { return };
                 let range = Range { required: volume.size + SIZE, limit: 0 };
-                let expanded = ask(rig, async |rig: &Rig| rig.service.expand_volume(&id, range).await).await.unwrap();
+                let expanded =
+                    ask(rig, async |rig: &Rig| rig.service.expand_volume(&id, range).await).await.unwrap();
                 self.volumes.insert(id, Vol { size: expanded.size, ..volume });
             }
             Step::Rewind(n) => {

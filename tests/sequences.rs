@@ -43,7 +43,10 @@ fn source_snapshot_and_clone_are_deleted_in_any_order() {
                         false => rig.service.delete_volume(&id).await.unwrap(),
                     }
                     left.retain(|other| *other != id);
-                    assert!(left.iter().all(|id| rig.read(id).as_deref() == Some("data")), "{order:?} on {fs:?}");
+                    assert!(
+                        left.iter().all(|id| rig.read(id).as_deref() == Some("data")),
+                        "{order:?} on {fs:?}"
+                    );
                 }
                 assert_eq!(rig.audit(), empty);
             }

@@ -29,7 +29,7 @@ pub(super) fn nobody_listens(socket: &Path) -> bool {
 pub(super) async fn create(spec: PoolSpec, state_dir: &Path) -> Result<PoolView> {
     let state_dir = std::path::absolute(state_dir).context("--state-dir is not a path")?;
     let host: Arc<dyn Host> = Arc::new(Linux::new());
-    let remembered = read_pools(&*host, &state_dir)?;
+    let remembered = read_pools(&*host, &state_dir)?.pools;
     if let Some(other) = remembered.iter().find(|other| other.name == spec.name)
         && *other != spec
     {

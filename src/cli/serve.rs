@@ -29,6 +29,9 @@ use crate::volume::capacity::Policy;
 /// How often the pools are looked at for the health that watchers are told.
 const HEALTH_EVERY: Duration = Duration::from_secs(15);
 
+/// How often left-overs are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(300);
+
 /// Serve volumes of this machine over CSI on a unix socket
 ///
 /// Every option can also be given in the environment (as shown), or in the file of --config under the same name
@@ -164,7 +167,15 @@ async fn open(
     edge.started();
     tracing::info!(took = ?begun.elapsed(), "pools are open, calls are answered");
     let mut last = None;
+    let mut tidied: Option<Instant> = None;
     loop {
+        if let Err(error) = service.open_missing_pools().await {
+            tracing::warn!(%error, "cannot try again to open the pools that are missing");
+        }
+        if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
+            tidy(&service).await;
+            tidied = Some(Instant::now());
+        }
         let now = edge.ready().await;
         if last.as_ref() != Some(&now) {
             match &now {
@@ -180,6 +191,21 @@ async fn open(
                 server::report_health(&health, false).await;
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Finishes what no call came back for, and removes what is proven to be left over.
+async fn tidy(service: &Service) {
+    let done = async {
+        service.recover_again().await?;
+        service.reap_orphans(Vec::new(), false).await
+    };
+    match done.await {
+        Ok(reaped) if reaped.reaped.is_empty() => {}
+        Ok(reaped) => tracing::info!(count = reaped.reaped.len(), "removed what interrupted work had left"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot look for what interrupted work has left; tried again later")
         }
     }
 }

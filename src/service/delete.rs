@@ -23,7 +23,8 @@ impl Service {
 impl Inner {
     /// DeleteVolume under its lock.
     pub(super) async fn delete(&self, id: VolumeId) -> Result<()> {
-        let Some(volume) = self.catalog().volume(id).cloned() else { return Ok(()) };
+        let found = self.catalog().volume(id).cloned();
+        let Some(volume) = found else { return self.absent(id.into()) };
         match volume.phase {
             // Somebody else's creation holds the name's lock, not the id's, and no caller has the id yet.
             Phase::Creating => return Ok(()),
@@ -55,7 +56,8 @@ impl Inner {
 
     /// DeleteSnapshot under its lock. `by` is the group that is being removed, if one is.
     pub(super) async fn delete_snapshot(&self, id: SnapshotId, by: Option<GroupId>) -> Result<()> {
-        let Some(snapshot) = self.catalog().snapshot(id).cloned() else { return Ok(()) };
+        let found = self.catalog().snapshot(id).cloned();
+        let Some(snapshot) = found else { return self.absent(id.into()) };
         match snapshot.phase {
             Phase::Creating => return Ok(()),
             Phase::Deleting => return self.clear_away_snapshot(&snapshot).await.map_err(unfinished),

@@ -22,7 +22,8 @@ impl Service {
     /// Removes a group with its members. `members` are those that the caller knows; foreign ones are refused.
     pub async fn delete_group_snapshot(&self, id: &str, members: &[String]) -> Result<()> {
         let Ok(id) = id.parse::<GroupId>() else { return Ok(()) };
-        let Some(group) = self.inner.catalog().group(id).cloned() else { return Ok(()) };
+        let found = self.inner.catalog().group(id).cloned();
+        let Some(group) = found else { return self.inner.absent(id.into()) };
         check_members(&group, members)?;
         let mut keys = vec![exclusive(id)];
         keys.extend(group.members.iter().map(|&(_, snapshot)| exclusive(snapshot)));

@@ -6,6 +6,7 @@ use super::api::{Segments, TOPOLOGY_NODE, VolumeStatus};
 use super::pool::Pool;
 use super::{Inner, Service};
 use crate::backend::Fault;
+use crate::volume::ObjectId;
 use crate::volume::{
     Error, Group, GroupId, Kind, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId,
 };
@@ -53,6 +54,25 @@ impl Inner {
     pub(super) fn find_group(&self, id: &str) -> Option<Arc<Group>> {
         let id: GroupId = id.parse().ok()?;
         self.catalog().group(id).filter(|group| is_visible(group.phase)).cloned()
+    }
+
+    /// Says that an object which the catalogue does not know is gone, if that is certain. It is not while a configured
+    /// pool could not be opened, nor where its record is there and cannot be read: "gone" would make the caller forget
+    /// an object whose bytes are still there.
+    pub(super) fn absent(&self, id: ObjectId) -> Result<()> {
+        match self.pool(id.pool()) {
+            Ok(pool) => match pool.damaged.iter().find(|damaged| damaged.id == id) {
+                Some(damaged) => Err(Error::internal(format!(
+                    "the record of {id} cannot be read ({}): mend it or move it away, and ask again",
+                    damaged.why
+                ))),
+                None => Ok(()),
+            },
+            Err(closed) => {
+                let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
+                if unopened.is_empty() { Ok(()) } else { Err(closed) }
+            }
+        }
     }
 
     /// Where volumes of this pool can be reached from.

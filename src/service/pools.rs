@@ -7,7 +7,7 @@ use super::locks::{Key, Mode};
 use super::pool::{Pool, blocking};
 use super::{Inner, Service};
 use crate::backend::{Place, PoolSpec, Severity};
-use crate::store::{self, Store};
+use crate::store::{self, Registry, Store};
 use crate::volume::{Error, Kind, Result};
 
 /// A pool that is configured and could not be opened.
@@ -22,7 +22,13 @@ impl Service {
     /// keep the others from serving; [`Service::ready`] says why it is missing.
     pub async fn open_pools(&self, configured: Vec<PoolSpec>) -> Result<()> {
         let mut specs = configured;
-        for remembered in self.inner.remembered().await? {
+        let registry = self.inner.remembered().await?;
+        for unfinished in registry.making {
+            // Nobody was told of it. Its place stays, and making it again goes on from what is there.
+            self.inner.opener.close(&unfinished).await?;
+            self.inner.remember(|registry| registry.making.retain(|spec| *spec != unfinished)).await?;
+        }
+        for remembered in registry.pools {
             if specs.iter().all(|spec| spec.name != remembered.name) {
                 specs.push(remembered);
             }
@@ -37,7 +43,28 @@ impl Service {
         Ok(())
     }
 
-    /// Opens a pool, making it first if it is not there, and remembers it for the next start.
+    /// Tries again to open the configured pools that could not be opened, such as when their disk came late.
+    pub async fn open_missing_pools(&self) -> Result<()> {
+        if self.unopened_pools().is_empty() {
+            return Ok(());
+        }
+        let keys = vec![(Key::Pools, Mode::Exclusive)];
+        self.work(keys, |inner| async move {
+            let unopened =
+                std::mem::take(&mut *inner.unopened.write().unwrap_or_else(PoisonError::into_inner));
+            for Unopened { spec, .. } in unopened {
+                let still = match inner.open_pool(&spec, false).await {
+                    Ok(_) => continue,
+                    Err(error) => Unopened { spec, why: error.to_string() },
+                };
+                inner.unopened.write().unwrap_or_else(PoisonError::into_inner).push(still);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Opens a pool, making it first if it is not there, and remembers it for the next start. Repeatable.
     pub async fn create_pool(&self, spec: PoolSpec) -> Result<PoolStatus> {
         let keys = vec![(Key::Pools, Mode::Exclusive)];
         self.work(keys, |inner| async move { inner.create_pool(spec).await }).await
@@ -98,18 +125,22 @@ impl Inner {
         })
     }
 
-    async fn remembered(&self) -> Result<Vec<PoolSpec>> {
-        let Some(dir) = self.settings.state_dir.clone() else { return Ok(Vec::new()) };
+    async fn remembered(&self) -> Result<Registry> {
+        let Some(dir) = self.settings.state_dir.clone() else { return Ok(Registry::default()) };
         let host = self.host.clone();
         blocking(move || store::read_pools(&*host, &dir)).await
     }
 
-    async fn remember(&self, change: impl FnOnce(&mut Vec<PoolSpec>)) -> Result<()> {
+    async fn remember(&self, change: impl FnOnce(&mut Registry)) -> Result<()> {
         let Some(dir) = self.settings.state_dir.clone() else { return Ok(()) };
-        let mut pools = self.remembered().await?;
-        change(&mut pools);
+        let before = self.remembered().await?;
+        let mut registry = before.clone();
+        change(&mut registry);
+        if registry == before {
+            return Ok(());
+        }
         let host = self.host.clone();
-        blocking(move || store::write_pools(&*host, &dir, &pools)).await
+        blocking(move || store::write_pools(&*host, &dir, &registry)).await
     }
 
     async fn open_pool(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
@@ -165,17 +196,37 @@ impl Inner {
     }
 
     async fn create_pool(self: &Arc<Self>, spec: PoolSpec) -> Result<PoolStatus> {
-        let pool = self.open_pool(&spec, true).await?;
-        let name = spec.name.clone();
-        self.remember(move |pools| {
-            pools.retain(|other| other.name != spec.name);
-            pools.push(spec);
+        let open = self.pools().into_iter().find(|pool| pool.backend.info().name == spec.name);
+        if let Some(pool) = open {
+            if self.remembered().await?.pools.contains(&spec) {
+                return Ok(self.pool_status(&pool).await);
+            }
+            let text =
+                format!("name: pool {:?} is open already, from another place: use another name", spec.name);
+            return Err(Error::new(Kind::AlreadyExists, text));
+        }
+        // The intent comes first, so that a crash leaves no attached pool of which nobody knows.
+        let intent = spec.clone();
+        self.remember(move |registry| registry.making.push(intent)).await?;
+        let made = self.open_pool(&spec, true).await;
+        if made.is_err() {
+            self.opener.close(&spec).await.map_err(|error| error.with_kind(Kind::Unavailable))?;
+        }
+        let (kept, done) = (made.is_ok(), spec.clone());
+        self.remember(move |registry| {
+            registry.making.retain(|other| *other != done);
+            if kept {
+                registry.pools.retain(|other| other.name != done.name);
+                registry.pools.push(done);
+            }
         })
-        .await?;
+        .await
+        .map_err(|error| error.with_kind(Kind::Unavailable))?;
+        let pool = made?;
         self.unopened
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|unopened| unopened.spec.name != name);
+            .retain(|unopened| unopened.spec.name != spec.name);
         Ok(self.pool_status(&pool).await)
     }
 
@@ -203,11 +254,11 @@ impl Inner {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|unopened| unopened.spec.name != name);
-        let spec = self.remembered().await?.into_iter().find(|spec| spec.name == name);
+        let spec = self.remembered().await?.pools.into_iter().find(|spec| spec.name == name);
         if let Some(spec) = spec {
             self.opener.close(&spec).await?;
         }
-        self.remember(|pools| pools.retain(|spec| spec.name != name)).await
+        self.remember(|registry| registry.pools.retain(|spec| spec.name != name)).await
     }
 
     async fn pool_status(&self, pool: &Pool) -> PoolStatus {

@@ -30,7 +30,7 @@ use crate::host::{DirLock, Host};
 use crate::volume::{Error, Group, ObjectId, Snapshot, Volume};
 
 pub use load::{Damaged, Loaded, Unfinished};
-pub use registry::{read_pools, write_pools};
+pub use registry::{Registry, read_pools, write_pools};
 
 /// The records of one pool.
 pub struct Store {

@@ -11,16 +11,21 @@ use crate::volume::Error;
 
 const FILE: &str = "pools.json";
 
-#[derive(Serialize, Deserialize)]
-struct Registry {
+/// The pools that a state directory remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
     format: u32,
-    pools: Vec<PoolSpec>,
+    /// Those that were made and acknowledged.
+    pub pools: Vec<PoolSpec>,
+    /// Intents: those that are being made. What a crash left of them is taken off again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub making: Vec<PoolSpec>,
 }
 
-/// The pools that `state_dir` remembers; none if it remembers nothing yet.
-pub fn read_pools(host: &dyn Host, state_dir: &Path) -> Result<Vec<PoolSpec>, Error> {
+/// What `state_dir` remembers; nothing if it has no registry yet.
+pub fn read_pools(host: &dyn Host, state_dir: &Path) -> Result<Registry, Error> {
     let path = state_dir.join(FILE);
-    let Some(bytes) = host.read_file(&path)? else { return Ok(Vec::new()) };
+    let Some(bytes) = host.read_file(&path)? else { return Ok(Registry::default()) };
     let registry: Registry = serde_json::from_slice(&bytes)
         .map_err(|e| Error::internal(format!("{}: {e}: mend the file or move it away", path.display())))?;
     if registry.format > FORMAT {
@@ -28,13 +33,13 @@ pub fn read_pools(host: &dyn Host, state_dir: &Path) -> Result<Vec<PoolSpec>, Er
             format!("{} has format {}, newer than this version's {FORMAT}", path.display(), registry.format);
         return Err(Error::internal(text));
     }
-    Ok(registry.pools)
+    Ok(registry)
 }
 
 /// Replaces what `state_dir` remembers: durable when this returns.
-pub fn write_pools(host: &dyn Host, state_dir: &Path, pools: &[PoolSpec]) -> Result<(), Error> {
-    let registry = Registry { format: FORMAT, pools: pools.to_vec() };
-    let bytes = serde_json::to_vec_pretty(&registry).map_err(|e| Error::internal(format!("{FILE}: {e}")))?;
+pub fn write_pools(host: &dyn Host, state_dir: &Path, registry: &Registry) -> Result<(), Error> {
+    let bytes = serde_json::to_vec_pretty(&Registry { format: FORMAT, ..registry.clone() })
+        .map_err(|e| Error::internal(format!("{FILE}: {e}")))?;
     let (path, tmp) = (state_dir.join(FILE), state_dir.join("pools.tmp"));
     host.make_dir(state_dir)?;
     host.remove_file(&tmp)?;

@@ -7,7 +7,8 @@ use super::{Loaded, Record, Store};
 use crate::host::Host;
 use crate::host::fake::{Fake, Moment};
 use crate::volume::{
-    FsType, Group, GroupId, Kind, Layout, Mutable, ObjectId, Phase, PoolId, Snapshot, SnapshotId, Volume, VolumeId,
+    FsType, Group, GroupId, Kind, Layout, Mutable, ObjectId, Phase, PoolId, Snapshot, SnapshotId, Volume,
+    VolumeId,
 };
 
 const ROOT: &str = "/pool";

@@ -259,7 +259,10 @@ impl Rig {
         for id in self.volumes().await {
             let volume = self.service.get_volume(&id).await.unwrap().volume;
             let handle = volume.ephemeral.as_deref().unwrap_or(&id);
-            self.service.unpublish_volume(handle, &Path::new(KUBELET).join(format!("pod-{handle}"))).await.unwrap();
+            self.service
+                .unpublish_volume(handle, &Path::new(KUBELET).join(format!("pod-{handle}")))
+                .await
+                .unwrap();
             if handle != id {
                 continue;
             }
