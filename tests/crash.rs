@@ -4,6 +4,14 @@
 //! everything, and nothing is left. Then the same with every call failing once instead: a final answer leaves nothing
 //! behind, any other is continued by asking again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::cases::{self, Sum};

@@ -4,7 +4,7 @@
 //! Good inputs are broken at random: bits, bytes, cuts, repetitions, splices, numbers at their limits. It needs
 //! neither a nightly compiler nor libFuzzer. `OFFSHOOT_FUZZ_SECONDS` says how long (10), `OFFSHOOT_FUZZ_SEED` repeats
 //! a run; a failure prints the seed and the input.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "hostile/requests.rs"]
 mod requests;

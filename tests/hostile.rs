@@ -4,7 +4,7 @@
 //! StorageClass or a pod. For each of them: the code is one that its caller can act on, the text names the field, is
 //! short and cannot forge a line of a log, a refusal leaves nothing behind, and nothing outside the pools ever changes
 //! but the paths that were asked for.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "hostile/inputs.rs"]
 mod inputs;

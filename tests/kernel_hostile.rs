@@ -2,7 +2,14 @@
 //!
 //! A workload on the node may be able to swap a component of a path for a link while the driver works there. And a
 //! secret must not be found in a log, a record, a metric or an error of a real server, nor in a child's arguments.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests"
+)]
 
 #[path = "kernel/mod.rs"]
 mod kernel;

@@ -439,7 +439,7 @@ async fn changed_blocks_rebuild_a_snapshot_byte_for_byte() {
     while let Some(part) = stream.message().await.unwrap() {
         changed += take(part.block_metadata, &whole[1]);
     }
-    assert!((5 * 70 << 10..4 * MIB).contains(&changed), "{changed} bytes are said to have changed");
+    assert!(((5 * 70) << 10..4 * MIB).contains(&changed), "{changed} bytes are said to have changed");
     assert!(rebuilt == whole[1], "the snapshot rebuilt from its blocks has other bytes");
     bed.close(&id, "v").await;
     bed.clear().await;

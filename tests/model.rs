@@ -1,6 +1,14 @@
 //! Random sequences of calls, crashes and reboots, against a small model of what must be there; and random callers at
 //! the same time, after which nothing may be left over.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,14 @@
 //! What was acknowledged survives with its bytes, though nothing else may; what was not leaves nothing, or an intent
 //! that the next start undoes. And what the retry acknowledges is durable at once: the power fails again right then.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::cases::{self, Sum};

@@ -1,5 +1,13 @@
 //! Sequences of calls that users of other drivers lost space or data by, each by name.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
 mod common;
 
 use std::sync::{Arc, Mutex, mpsc};

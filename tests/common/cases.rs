@@ -42,7 +42,7 @@ pub async fn creating(how: How, fs: PoolFs) -> Sum {
             async move |rig: &Rig, _: &()| rig.create(request()).await.map(drop),
             async move |rig: &Rig, _: &()| {
                 let id = rig.create(request()).await.unwrap();
-                assert_eq!(rig.volumes().await, [id.clone()]);
+                assert_eq!(rig.volumes().await, std::slice::from_ref(&id));
                 assert_eq!(rig.read(&id), None);
                 assert_eq!(rig.service.get_volume(&id).await.unwrap().faults, []);
             },

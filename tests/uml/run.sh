@@ -147,7 +147,7 @@ for share in "${shares[@]}"; do options+=(--share "$share"); done
 for module in "${modules[@]}"; do options+=(--module "$module"); done
 
 # A chain of deaths: this script's end kills unshare, whose end kills process 1 of the namespace, whose end kills all that is in it.
-setpriv --pdeathsig KILL unshare --mount-proc --pid --fork --kill-child=KILL \
+setpriv --pdeathsig KILL unshare --mount --propagation slave --mount-proc --pid --fork --kill-child=KILL \
     bash "$here/run.sh" "${options[@]}" -- "${command[@]}" </dev/null &
 guest=$!
 stop() { # STATUS
