@@ -4,6 +4,9 @@
 //! StorageClass or a pod. For each of them: the code is one that its caller can act on, the text names the field, is
 //! short and cannot forge a line of a log, a refusal leaves nothing behind, and nothing outside the pools ever changes
 //! but the paths that were asked for.
+//!
+//! A run tries a quarter of the values, at least three of every field: `OFFSHOOT_HOSTILE=3` repeats the run that printed
+//! so, four numbers in a row try everything between them, and `OFFSHOOT_HOSTILE=all` does at once.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 #[path = "hostile/inputs.rs"]
@@ -120,9 +123,55 @@ fn faults(rpc: Rpc, case: &Case, answer: &Answer, before: &State, after: &State)
     faults
 }
 
+/// Which values a run tries.
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    All,
+    /// Every fourth one, from here on.
+    Quarter(usize),
+}
+
+impl Share {
+    fn of_this_run() -> Share {
+        let share = match std::env::var("OFFSHOOT_HOSTILE").as_deref() {
+            Ok("all") => Share::All,
+            Ok(number) => Share::Quarter(number.parse().unwrap()),
+            Err(_) => {
+                let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+                Share::Quarter(usize::try_from(clock.subsec_millis() % 4).unwrap())
+            }
+        };
+        println!("OFFSHOOT_HOSTILE={share}");
+        share
+    }
+
+    /// For each case whether it is tried. `fields` are those of the cases, in order.
+    fn choose(self, fields: &[String]) -> Vec<bool> {
+        let Share::Quarter(start) = self else { return vec![true; fields.len()] };
+        let mut of_field: BTreeMap<&str, usize> = BTreeMap::new();
+        fields.iter().for_each(|field| *of_field.entry(field).or_default() += 1);
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        let chosen = fields.iter().map(|field| {
+            let at = seen.entry(field).or_insert(start);
+            *at += 1;
+            (*at - 1).is_multiple_of((of_field[field.as_str()] / 3).clamp(1, 4))
+        });
+        chosen.collect()
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Share::All => f.write_str("all"),
+            Share::Quarter(start) => write!(f, "{start}"),
+        }
+    }
+}
+
 /// How a sweep went.
-#[derive(Default)]
 struct Tally {
+    share: Share,
     fields: BTreeSet<String>,
     codes: BTreeMap<&'static str, usize>,
     findings: Vec<String>,
@@ -130,6 +179,11 @@ struct Tally {
 }
 
 impl Tally {
+    fn new() -> Tally {
+        let (fields, codes) = Default::default();
+        Tally { share: Share::of_this_run(), fields, codes, findings: Vec::new(), cases: 0 }
+    }
+
     async fn sweep(&mut self, rpc: Rpc, good: impl Fn(&World) -> Vec<u8>) {
         let mut world = World::furnished().await;
         let descriptor = descriptor(rpc);
@@ -143,8 +197,14 @@ impl Tally {
         }
         world = World::furnished().await;
         let mut before = state(&world);
-        let mut cases = inputs::cases(&decode(&good(&world))).into_iter().enumerate();
+        let all = inputs::cases(&decode(&good(&world)));
+        let fields: Vec<_> = all.iter().map(|case| case.field.clone()).collect();
+        let chosen = self.share.choose(&fields);
+        let mut cases = all.into_iter().enumerate();
         while let Some((index, case)) = cases.next() {
+            if !chosen[index] {
+                continue;
+            }
             let answer = world.call(rpc.path(), &case.message.encode_to_vec()).await;
             let after = state(&world);
             for fault in faults(rpc, &case, &answer, &before, &after) {
@@ -178,7 +238,8 @@ impl Tally {
     fn end(self) {
         println!("{} fields, {} cases: {:?}", self.fields.len(), self.cases, self.codes);
         let shown: Vec<_> = self.findings.iter().take(200).map(String::as_str).collect();
-        assert!(shown.is_empty(), "{} findings:\n{}", self.findings.len(), shown.join("\n"));
+        let (share, found) = (self.share, self.findings.len());
+        assert!(shown.is_empty(), "OFFSHOOT_HOSTILE={share}: {found} findings:\n{}", shown.join("\n"));
     }
 }
 
@@ -193,7 +254,7 @@ fn sweep_service(service: &str) {
 
 fn sweep(wanted: impl Fn(Rpc) -> bool) {
     run(async {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         for &rpc in Rpc::ALL.iter().filter(|rpc| wanted(**rpc)) {
             tally.sweep(rpc, |world| requests::good(rpc, &world.ids)).await;
         }
@@ -239,7 +300,7 @@ fn no_field_of_our_own_service_can_be_abused() {
 #[test]
 fn no_attribute_of_an_inline_volume_can_be_abused() {
     run(async {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         tally.sweep(Rpc::NodePublishVolume, |_| requests::inline()).await;
         tally.end();
     });
@@ -248,8 +309,27 @@ fn no_attribute_of_an_inline_volume_can_be_abused() {
 #[test]
 fn no_field_of_a_pool_in_a_file_can_be_abused() {
     run(async {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         tally.sweep(Rpc::CreatePool, |_| requests::file_pool()).await;
         tally.end();
     });
+}
+
+#[test]
+fn four_runs_in_a_row_try_every_value_and_each_tries_some_of_every_field() {
+    let lengths = [("one", 1), ("two", 2), ("six", 6), ("eleven", 11), ("sixty", 60)];
+    let fields: Vec<String> =
+        lengths.iter().flat_map(|&(name, count)| std::iter::repeat_n(name.to_owned(), count)).collect();
+    let runs: Vec<_> = (5..9).map(|start| Share::Quarter(start).choose(&fields)).collect();
+    for n in 0..fields.len() {
+        assert!(runs.iter().any(|chosen| chosen[n]), "{} at {n} is never tried", fields[n]);
+    }
+    for (name, count) in lengths {
+        for chosen in &runs {
+            let tried =
+                fields.iter().zip(chosen).filter(|(field, chosen)| *field == name && **chosen).count();
+            assert!(tried >= count.min(3), "{tried} of {name} are tried");
+        }
+    }
+    assert!(Share::All.choose(&fields).iter().all(|chosen| *chosen));
 }
