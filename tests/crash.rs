@@ -16,7 +16,7 @@ mod common;
 
 use common::cases::{self, Sum};
 use common::sweep::{Down, How};
-use common::{PoolFs, run};
+use common::{PoolFs, pools, run};
 
 fn swept(what: &str, fs: PoolFs, sum: Sum) {
     assert!(sum.points > 0);
@@ -24,12 +24,12 @@ fn swept(what: &str, fs: PoolFs, sum: Sum) {
 }
 
 macro_rules! sweeps {
-    ($($name:ident: $how:expr, $cases:ident;)*) => {
+    ($($name:ident: $how:expr, $cases:path;)*) => {
         $(
             #[test]
             fn $name() {
                 for fs in PoolFs::ALL {
-                    let sum = run(cases::$cases($how, fs));
+                    let sum = run($cases($how, fs));
                     swept(stringify!($name), fs, sum);
                 }
             }
@@ -38,14 +38,16 @@ macro_rules! sweeps {
 }
 
 sweeps! {
-    a_crash_while_creating_leaks_nothing: How::Down(Down::Crash), creating;
-    a_crash_while_changing_leaks_nothing: How::Down(Down::Crash), changing;
-    a_crash_while_cutting_leaks_nothing: How::Down(Down::Crash), cutting;
-    a_crash_while_replacing_leaks_nothing: How::Down(Down::Crash), replacing;
-    a_crash_on_the_node_is_continued_by_kubelet: How::Down(Down::Crash), using;
-    a_failure_on_the_node_leaves_nothing_or_is_continued: How::Failures, using;
-    a_failure_while_creating_leaves_nothing_or_is_continued: How::Failures, creating;
-    a_failure_while_changing_leaves_nothing_or_is_continued: How::Failures, changing;
-    a_failure_while_cutting_leaves_nothing_or_is_continued: How::Failures, cutting;
-    a_failure_while_replacing_leaves_nothing_or_is_continued: How::Failures, replacing;
+    a_crash_while_creating_leaks_nothing: How::Down(Down::Crash), cases::creating;
+    a_crash_while_changing_leaks_nothing: How::Down(Down::Crash), cases::changing;
+    a_crash_while_cutting_leaks_nothing: How::Down(Down::Crash), cases::cutting;
+    a_crash_while_replacing_leaks_nothing: How::Down(Down::Crash), cases::replacing;
+    a_crash_while_making_or_taking_off_pools_leaks_nothing: How::Down(Down::Crash), pools::pools;
+    a_failure_while_making_or_taking_off_pools_is_continued: How::Failures, pools::pools;
+    a_crash_on_the_node_is_continued_by_kubelet: How::Down(Down::Crash), cases::using;
+    a_failure_on_the_node_leaves_nothing_or_is_continued: How::Failures, cases::using;
+    a_failure_while_creating_leaves_nothing_or_is_continued: How::Failures, cases::creating;
+    a_failure_while_changing_leaves_nothing_or_is_continued: How::Failures, cases::changing;
+    a_failure_while_cutting_leaves_nothing_or_is_continued: How::Failures, cases::cutting;
+    a_failure_while_replacing_leaves_nothing_or_is_continued: How::Failures, cases::replacing;
 }

@@ -15,7 +15,7 @@ mod common;
 
 use common::cases::{self, Sum};
 use common::sweep::{Down, How};
-use common::{PoolFs, run};
+use common::{PoolFs, pools, run};
 
 fn swept(what: &str, fs: PoolFs, sum: Sum) {
     assert!(sum.points > 0);
@@ -23,12 +23,12 @@ fn swept(what: &str, fs: PoolFs, sum: Sum) {
 }
 
 macro_rules! sweeps {
-    ($($name:ident: $cases:ident;)*) => {
+    ($($name:ident: $cases:path;)*) => {
         $(
             #[test]
             fn $name() {
                 for fs in PoolFs::ALL {
-                    let sum = run(cases::$cases(How::Down(Down::Power), fs));
+                    let sum = run($cases(How::Down(Down::Power), fs));
                     swept(stringify!($name), fs, sum);
                 }
             }
@@ -37,9 +37,10 @@ macro_rules! sweeps {
 }
 
 sweeps! {
-    a_power_cut_while_creating_loses_nothing_acknowledged: creating;
-    a_power_cut_while_changing_loses_nothing_acknowledged: changing;
-    a_power_cut_while_cutting_loses_nothing_acknowledged: cutting;
-    a_power_cut_on_the_node_is_continued_by_kubelet: using;
-    a_power_cut_while_replacing_loses_nothing_acknowledged: replacing;
+    a_power_cut_while_creating_loses_nothing_acknowledged: cases::creating;
+    a_power_cut_while_changing_loses_nothing_acknowledged: cases::changing;
+    a_power_cut_while_cutting_loses_nothing_acknowledged: cases::cutting;
+    a_power_cut_while_making_or_taking_off_pools_is_continued: pools::pools;
+    a_power_cut_on_the_node_is_continued_by_kubelet: cases::using;
+    a_power_cut_while_replacing_loses_nothing_acknowledged: cases::replacing;
 }

@@ -109,7 +109,7 @@ impl Opener for Backends {
                 }
             }
             host.remove_dir(&mountpoint)?;
-            Ok(())
+            local::remove_unfinished(&*host, &file)
         });
         closed.await.map_err(|gone| Error::internal(format!("closing a pool did not end: {gone}")))?
     }

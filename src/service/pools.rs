@@ -207,21 +207,31 @@ impl Inner {
         }
         // The intent comes first, so that a crash leaves no attached pool of which nobody knows.
         let intent = spec.clone();
-        self.remember(move |registry| registry.making.push(intent)).await?;
+        self.remember(move |registry| {
+            registry.making.retain(|other| *other != intent);
+            registry.making.push(intent);
+        })
+        .await?;
         let made = self.open_pool(&spec, true).await;
         if made.is_err() {
             self.opener.close(&spec).await.map_err(|error| error.with_kind(Kind::Unavailable))?;
         }
         let (kept, done) = (made.is_ok(), spec.clone());
-        self.remember(move |registry| {
+        let told = self.remember(move |registry| {
             registry.making.retain(|other| *other != done);
             if kept {
                 registry.pools.retain(|other| other.name != done.name);
                 registry.pools.push(done);
             }
-        })
-        .await
-        .map_err(|error| error.with_kind(Kind::Unavailable))?;
+        });
+        if let Err(error) = told.await {
+            if let Ok(pool) = &made {
+                // The next start would take it off, so nothing may be put into it.
+                self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
+                self.catalog_mut().remove_pool(pool.id());
+            }
+            return Err(error.with_kind(Kind::Unavailable));
+        }
         let pool = made?;
         self.unopened
             .write()

@@ -20,7 +20,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, swept: Swept) {
+    pub fn add(&mut self, swept: Swept) {
         self.cases += 1;
         self.points += swept.points;
         self.worlds += swept.worlds;

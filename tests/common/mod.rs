@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part")]
 
 pub mod cases;
+pub mod pools;
 pub mod sweep;
 
 use std::collections::BTreeSet;
@@ -280,16 +281,19 @@ impl Rig {
         for id in self.volumes().await {
             self.service.delete_volume(&id).await.unwrap();
         }
+        pools::give_up(self).await;
         // Kubelet's own directories.
         for entry in self.fake.read_dir(Path::new(KUBELET)).unwrap() {
             self.fake.remove_target(&Path::new(KUBELET).join(entry.name)).unwrap();
         }
     }
 
-    /// The state of the machine, without what a pool keeps for good (templates).
+    /// The state of the machine, without what a pool keeps for good (templates), and the state directory (the place
+    /// of mounted pools, and what the next write of the registry overwrites).
     pub fn audit(&self) -> Audit {
         let mut audit = self.fake.audit();
-        audit.files.retain(|path| !is_template(path));
+        let state = [Path::new(STATE).join("pools"), Path::new(STATE).join("pools.tmp")];
+        audit.files.retain(|path| !is_template(path) && !state.contains(path));
         audit.used.clear();
         audit
     }

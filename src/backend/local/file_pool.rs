@@ -4,7 +4,7 @@
 //! there already, since the mount outlives the server. A file with anything in it is never formatted, and a mount of
 //! anything else at the pool's directory is never covered.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::pool::{SECTOR, check_place};
 use crate::host::{Cause, FileKind, Host, LoopDevice, LoopOptions, MkfsSpec, MountSpec, Probe};
@@ -40,11 +40,8 @@ pub fn create_in_file(host: &dyn Host, file: &Path, size: u64, mountpoint: &Path
             let why = format!("is {size}; the filesystem of a pool takes {least} bytes at least");
             return Err(Error::new(Kind::OutOfRange, format!("file.size_bytes: {why}")));
         }
-        let mut name = file.as_os_str().to_owned();
-        name.push(".offshoot-new");
-        let new = Path::new(&name);
-        // Its name is ours alone, so it is of an attempt that did not end.
-        host.remove_file(new)?;
+        remove_unfinished(host, file)?;
+        let new = &unfinished(file);
         let target = mkfs_plan::Target { size, kernel: host.facts()?.kernel, program: None };
         // The one feature that the pool is for, by name; the rest as for a volume.
         let args = mkfs_plan::args(FS, &target, &["-m", "reflink=1"].map(str::to_owned))?;
@@ -60,6 +57,20 @@ pub fn create_in_file(host: &dyn Host, file: &Path, size: u64, mountpoint: &Path
         made?;
     }
     attach_file_pool(host, file, mountpoint)
+}
+
+/// What `file` is called while it is made.
+fn unfinished(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".offshoot-new");
+    name.into()
+}
+
+/// Removes what an attempt to make `file` left when it did not end. Blocks.
+pub fn remove_unfinished(host: &dyn Host, file: &Path) -> Result<()> {
+    // Its name is ours alone.
+    host.remove_file(&unfinished(file))?;
+    Ok(())
 }
 
 /// Mounts the pool in `file` at `mountpoint`, or finds that it is. A file that was made longer since is grown into.

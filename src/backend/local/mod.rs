@@ -43,7 +43,7 @@ use super::{
 use crate::host::{Host, MountEntry};
 use crate::volume::{Error, FsType, Layout, Mutable, Result, Snapshot, Volume, VolumeId, size};
 
-pub use file_pool::{attach_file_pool, create_in_file};
+pub use file_pool::{attach_file_pool, create_in_file, remove_unfinished};
 pub use pool::PoolConfig;
 
 use pool::Pool;
