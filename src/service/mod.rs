@@ -8,6 +8,7 @@
 
 pub mod api;
 
+mod asked;
 mod catalog;
 mod locks;
 mod pool;

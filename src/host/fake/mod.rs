@@ -34,6 +34,7 @@ mod mounts;
 mod plan;
 mod power;
 mod subvolumes;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod world;
