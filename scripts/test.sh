@@ -17,6 +17,6 @@ step "install what the tests use" scripts/setup.sh test
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "licences" cargo deny --log-level error check licenses bans sources
-step "build" cargo build --locked --bins
+# Builds the server too: with the features of the tests, so that nothing is built twice.
 step "tests" cargo nextest run --locked --no-tests fail
 step "conformance" scripts/conformance.sh

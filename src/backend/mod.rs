@@ -231,6 +231,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What is wrong with the pool now; empty when all is well.
     async fn faults(&self) -> Vec<Fault>;
 
+    /// How many attached devices of the pool's volumes go through the page cache of its filesystem.
+    async fn buffered_devices(&self) -> Result<u64>;
+
     /// Whether a mounted volume must be frozen for a copy, and may be: `Ok(false)` means a copy of a volume in use
     /// needs no freeze, an error says why it cannot be copied while in use.
     async fn needs_freeze(&self, volume: &Volume) -> Result<bool>;

@@ -172,6 +172,7 @@ mod tests {
             logical: 70,
             volumes: 2,
             snapshots: 1,
+            buffered: Some(0),
             faults,
         }
     }

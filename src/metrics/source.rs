@@ -88,6 +88,6 @@ fn reading(pool: &PoolStatus, orphans: Option<u64>) -> PoolReading {
         volumes: Some(pool.volumes),
         snapshots: Some(pool.snapshots),
         orphans,
-        loops_buffered: None,
+        loops_buffered: pool.buffered,
     }
 }

@@ -160,6 +160,8 @@ pub struct PoolStatus {
     pub volumes: u64,
     /// Its snapshots.
     pub snapshots: u64,
+    /// Its attached devices that go through the page cache of the pool; `None` if that could not be told.
+    pub buffered: Option<u64>,
     /// What is wrong with it; empty when all is well.
     pub faults: Vec<Fault>,
 }

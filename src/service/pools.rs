@@ -285,11 +285,20 @@ impl Inner {
                 crate::backend::Capacity::default()
             }
         };
+        let buffered = pool.backend.buffered_devices().await.ok();
         let catalog = self.catalog();
         let id = pool.id();
         let volumes = catalog.volumes().values().filter(|volume| volume.id.pool() == id);
         let (count, logical) = volumes.fold((0, 0), |(count, sum), volume| (count + 1, sum + volume.size));
         let snapshots = catalog.snapshots().keys().filter(|snapshot| snapshot.pool() == id).count() as u64;
-        PoolStatus { info: pool.backend.info().clone(), capacity, logical, volumes: count, snapshots, faults }
+        PoolStatus {
+            info: pool.backend.info().clone(),
+            capacity,
+            logical,
+            volumes: count,
+            snapshots,
+            buffered,
+            faults,
+        }
     }
 }

@@ -133,6 +133,14 @@ impl Backend for Local {
         self.hop(|pool| Ok(pool.faults())).await.unwrap_or_else(|error| vec![health::unknown(&error)])
     }
 
+    async fn buffered_devices(&self) -> Result<u64> {
+        self.hop(|pool| {
+            let devices = pool.host.loops_below(&pool.names.volumes())?;
+            Ok(devices.iter().filter(|device| !device.direct_io).count() as u64)
+        })
+        .await
+    }
+
     async fn needs_freeze(&self, volume: &Volume) -> Result<bool> {
         let volume = own(volume);
         self.hop(move |pool| pool.needs_freeze(&volume)).await
