@@ -26,6 +26,9 @@ pub const GIB: u64 = 1 << 30;
 /// How long a server may take to answer that it is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// The node that every server is on.
+pub const NODE: &str = "kernel-test";
+
 /// Set inside the user-mode kernel.
 const GUEST: &str = "OFFSHOOT_TEST_GUEST";
 
@@ -69,6 +72,8 @@ pub struct Rig {
     server: Option<Server>,
     /// Options of `serve` besides those that the rig gives.
     pub options: Vec<OsString>,
+    /// `human` or `json`.
+    pub log_format: &'static str,
 }
 
 struct Server {
@@ -86,7 +91,8 @@ impl Rig {
         let base = if std::env::var_os(GUEST).is_some() { "/tmp" } else { "/var/tmp" };
         let dir = PathBuf::from(format!("{base}/offshoot-kernel-{}-{name}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
-        Some(Rig { host: Linux::new(), dir: dir.canonicalize().unwrap(), server: None, options: Vec::new() })
+        let (dir, options) = (dir.canonicalize().unwrap(), Vec::new());
+        Some(Rig { host: Linux::new(), dir, server: None, options, log_format: "human" })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -146,7 +152,7 @@ impl Rig {
             .arg(self.socket())
             .arg("--state-dir")
             .arg(self.path("state"))
-            .args(["--node-id", "kernel-test", "--log-format", "human"])
+            .args(["--node-id", NODE, "--log-format", self.log_format])
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -185,6 +191,11 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         panic!("the server is not ready ({last}); the end of its log:\n{}", self.log_end(30));
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("no server was started").child.id()
     }
 
     /// Ends the server at once, as a power cut of the process. `false` if it had ended by itself before.
