@@ -18,7 +18,6 @@ use crate::proto::csi::{
     CreateVolumeGroupSnapshotRequest, DeleteVolumeGroupSnapshotRequest, GetVolumeGroupSnapshotRequest,
     VolumeGroupSnapshot,
 };
-use crate::proto::offshoot::lineage_node::Kind;
 use crate::volume::GroupId;
 use crate::volume::record::Millis;
 
@@ -69,7 +68,7 @@ struct Groups {
 #[serde(rename_all = "camelCase")]
 struct Listed {
     id: String,
-    name: Option<String>,
+    name: String,
     /// The ids of its snapshots.
     snapshots: Vec<String>,
     size_bytes: u64,
@@ -82,42 +81,37 @@ impl List {
     fn run(self) -> Result<()> {
         let common = self.common.clone();
         common.run(async |session| {
-            let list = Groups { groups: grouped(&session.objects_all().await?) };
+            let list = Groups { groups: grouped(session.objects_of("", true).await?) };
             let ids: Vec<_> = list.groups.iter().map(|group| group.id.as_str()).collect();
             common.output.print(&list, &ids, |style| draw(style, &list.groups, now()))
         })
     }
 }
 
-/// The groups that the snapshots name.
-fn grouped(objects: &[Object]) -> Vec<Listed> {
-    let mut groups: BTreeMap<&str, Listed> = BTreeMap::new();
-    for snapshot in objects {
-        let Some(id) = snapshot.group_snapshot_id.as_deref() else { continue };
-        let group = groups.entry(id).or_insert_with(|| Listed {
-            id: id.to_owned(),
-            name: name_of(snapshot, id).map(str::to_owned),
-            snapshots: Vec::new(),
-            size_bytes: 0,
-            created_at: snapshot.created_at.clone(),
-            created: snapshot.created,
-        });
-        group.snapshots.push(snapshot.id.clone());
-        group.size_bytes = group.size_bytes.saturating_add(snapshot.size_bytes);
+/// The groups, with the ids of their members.
+fn grouped(objects: Vec<Object>) -> Vec<Listed> {
+    let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for object in &objects {
+        if let Some(group) = &object.group_snapshot_id {
+            members.entry(group.clone()).or_default().push(object.id.clone());
+        }
     }
-    groups.into_values().collect()
-}
-
-/// The group's name, which the server puts before the number in the name of each member: `NAME-0-ID`.
-fn name_of<'a>(member: &'a Object, group: &str) -> Option<&'a str> {
-    let (name, number) = member.name.strip_suffix(group)?.strip_suffix('-')?.rsplit_once('-')?;
-    number.parse::<usize>().ok().map(|_| name)
+    let groups = objects.into_iter().filter(|object| object.kind == "group");
+    let listed = |group: Object| Listed {
+        snapshots: members.remove(&group.id).unwrap_or_default(),
+        name: group.name,
+        id: group.id,
+        size_bytes: group.size_bytes,
+        created_at: group.created_at,
+        created: group.created,
+    };
+    groups.map(listed).collect()
 }
 
 fn draw(style: &Style, groups: &[Listed], now: Millis) -> String {
     let rows = groups.iter().map(|group| {
         vec![
-            group.name.clone().unwrap_or_default(),
+            group.name.clone(),
             group.id.clone(),
             group.snapshots.len().to_string(),
             human(group.size_bytes),
@@ -191,11 +185,11 @@ impl Show {
 
 /// The id of a group and those of its members, which CSI wants with it.
 async fn find(session: &Session, name_or_id: &str) -> Result<(String, Vec<String>)> {
-    let groups = grouped(&session.objects(Kind::Snapshot).await?);
-    let named = |group: &&Listed| group.id == name_or_id || group.name.as_deref() == Some(name_or_id);
+    let groups = grouped(session.objects_of("", true).await?);
+    let named = |group: &&Listed| group.id == name_or_id || group.name == name_or_id;
     match groups.iter().filter(named).collect::<Vec<_>>().as_slice() {
         [one] => Ok((one.id.clone(), one.snapshots.clone())),
-        // One without members is known to the server alone.
+        // The server knows what to say of one that is gone.
         [] if name_or_id.parse::<GroupId>().is_ok() => Ok((name_or_id.to_owned(), Vec::new())),
         [] => {
             bail!("no group has the name or id {name_or_id:?}; see what there is with `offshoot group list`")
@@ -288,20 +282,26 @@ impl Delete {
 mod tests {
     use super::*;
     use crate::cli::tests_samples::{node, pools};
+    use crate::proto::offshoot::lineage_node::Kind;
 
     #[test]
-    fn groups_are_found_by_their_members() {
+    fn groups_are_listed_with_their_members() {
         let mut nodes = [
             node("v1", "db", "", 0),
-            node("s1", "night-ly-0-g-aaaaaaaa-1", "v1", 0),
-            node("s2", "night-ly-1-g-aaaaaaaa-1", "v1", 0),
+            node("s2", "night-ly-0", "v1", 0),
+            node("s3", "night-ly-1", "v1", 0),
+            node("s1", "night-ly", "", 0),
         ];
-        for snapshot in &mut nodes[1..] {
-            snapshot.group_snapshot_id = "g-aaaaaaaa-1".into();
+        let id = nodes[3].id.replacen('s', "g", 1);
+        for snapshot in &mut nodes[1..3] {
+            snapshot.group_snapshot_id = id.clone();
         }
-        let groups = grouped(&nodes.map(|node| Object::new(node, &pools())));
+        nodes[3].kind = Kind::Group.into();
+        nodes[3].size_bytes = 20 << 30;
+        nodes[3].id = id;
+        let groups = grouped(nodes.map(|node| Object::new(node, &pools())).into());
         assert_eq!(groups.len(), 1);
-        assert_eq!(groups[0].name.as_deref(), Some("night-ly"));
+        assert_eq!(groups[0].name, "night-ly");
         assert_eq!(groups[0].snapshots.len(), 2);
         assert_eq!(groups[0].size_bytes, 20 << 30);
         insta::assert_snapshot!("groups", draw(&Style::PLAIN, &groups, 3_600_000));

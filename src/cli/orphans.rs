@@ -6,11 +6,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::output::{Style, age, human, rfc3339};
-use super::session::{Common, bytes, millis, now, said};
+use super::output::{Style, human};
+use super::session::{Common, bytes, said};
 use super::view::yes_no;
 use crate::proto::offshoot::{self, ListOrphansRequest, ReapOrphansRequest};
-use crate::volume::record::Millis;
 
 /// Look at left-overs of interrupted work, and take the proven ones away
 ///
@@ -73,27 +72,19 @@ struct Orphan {
     size_bytes: u64,
     reason: String,
     proven: bool,
-    found_at: Option<String>,
-    #[serde(skip)]
-    found: Option<Millis>,
 }
 
 impl Orphan {
     fn read(orphans: Vec<offshoot::Orphan>, pools: &BTreeMap<String, String>) -> Vec<Orphan> {
-        let read = |orphan: offshoot::Orphan| {
-            let found = millis(orphan.found_at.as_ref());
-            Orphan {
-                id: orphan.id,
-                kind: orphan.kind,
-                path: orphan.path,
-                pool: pools.get(&orphan.pool).unwrap_or(&orphan.pool).clone(),
-                pool_id: orphan.pool,
-                size_bytes: bytes(orphan.size_bytes),
-                reason: orphan.reason,
-                proven: orphan.proven,
-                found_at: found.map(rfc3339),
-                found,
-            }
+        let read = |orphan: offshoot::Orphan| Orphan {
+            id: orphan.id,
+            kind: orphan.kind,
+            path: orphan.path,
+            pool: pools.get(&orphan.pool).unwrap_or(&orphan.pool).clone(),
+            pool_id: orphan.pool,
+            size_bytes: bytes(orphan.size_bytes),
+            reason: orphan.reason,
+            proven: orphan.proven,
         };
         orphans.into_iter().map(read).collect()
     }
@@ -124,7 +115,7 @@ impl List {
                 if list.orphans.is_empty() {
                     return "nothing is left over\n".into();
                 }
-                let mut text = draw(style, &list.orphans, now());
+                let mut text = draw(style, &list.orphans);
                 if list.orphans.iter().any(|orphan| orphan.proven) {
                     text += "take the proven ones away with: offshoot orphans reap\n";
                 }
@@ -134,7 +125,7 @@ impl List {
     }
 }
 
-fn draw(style: &Style, orphans: &[Orphan], now: Millis) -> String {
+fn draw(style: &Style, orphans: &[Orphan]) -> String {
     let rows = orphans.iter().map(|orphan| {
         vec![
             orphan.id.clone(),
@@ -142,12 +133,11 @@ fn draw(style: &Style, orphans: &[Orphan], now: Millis) -> String {
             orphan.pool.clone(),
             human(orphan.size_bytes),
             yes_no(orphan.proven).to_owned(),
-            age(orphan.found, now),
             orphan.path.clone(),
             orphan.reason.clone(),
         ]
     });
-    style.table(&["ID", "KIND", "POOL", ">SIZE", "PROVEN", ">FOUND", "PATH", "REASON"], rows.collect())
+    style.table(&["ID", "KIND", "POOL", ">SIZE", "PROVEN", "PATH", "REASON"], rows.collect())
 }
 
 impl Reap {
@@ -163,7 +153,7 @@ impl Reap {
                 kept: Orphan::read(answer.kept, &pools),
             };
             let ids: Vec<_> = done.reaped.iter().map(|orphan| orphan.id.as_str()).collect();
-            common.output.print(&done, &ids, |style| done.draw(style, now()))?;
+            common.output.print(&done, &ids, |style| done.draw(style))?;
             let refused =
                 self.ids.iter().filter(|id| done.reaped.iter().all(|orphan| orphan.id != **id)).count();
             if refused > 0 {
@@ -178,16 +168,16 @@ impl Reap {
 }
 
 impl Reaped {
-    fn draw(&self, style: &Style, now: Millis) -> String {
+    fn draw(&self, style: &Style) -> String {
         let mut text = String::new();
         let size = human(self.reaped.iter().map(|orphan| orphan.size_bytes).sum());
         let what = if self.dry_run { "would delete" } else { "deleted" };
         text += &format!("{what} {} left-overs, {size}\n", self.reaped.len());
         if !self.reaped.is_empty() {
-            text += &draw(style, &self.reaped, now);
+            text += &draw(style, &self.reaped);
         }
         if !self.kept.is_empty() {
-            text += &format!("kept {}\n{}", self.kept.len(), draw(style, &self.kept, now));
+            text += &format!("kept {}\n{}", self.kept.len(), draw(style, &self.kept));
         }
         text
     }
@@ -207,7 +197,6 @@ mod tests {
             size_bytes: 5 << 20,
             reason: if proven { "no record speaks of it" } else { "its name is none of ours" }.into(),
             proven,
-            found_at: Some(prost_types::Timestamp::default()),
         };
         let pools = crate::cli::tests_samples::pools();
         let done = Reaped {
@@ -215,6 +204,6 @@ mod tests {
             reaped: Orphan::read(vec![orphan("a.new", true)], &pools),
             kept: Orphan::read(vec![orphan("holiday.jpg", false)], &pools),
         };
-        insta::assert_snapshot!("reaped", done.draw(&Style::PLAIN, 60_000));
+        insta::assert_snapshot!("reaped", done.draw(&Style::PLAIN));
     }
 }

@@ -82,12 +82,14 @@ impl Session {
         DataCopiesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
-    /// Every volume, snapshot and group; with `id`, those that the server thinks belong to it.
-    pub(super) async fn lineage(&self, id: &str) -> Result<Vec<LineageNode>> {
+    /// Every volume, snapshot and group; with `id`, what that came from and what came from it. Asking what each takes
+    /// is slow where there are thousands, so `skip_usage` where nobody looks at it.
+    pub(super) async fn lineage(&self, id: &str, skip_usage: bool) -> Result<Vec<LineageNode>> {
         let mut all = Vec::new();
         let mut token = String::new();
         loop {
-            let request = GetLineageRequest { id: id.to_owned(), max_entries: PAGE, starting_token: token };
+            let request =
+                GetLineageRequest { id: id.to_owned(), max_entries: PAGE, starting_token: token, skip_usage };
             let page = self.copies().get_lineage(request).await.map_err(said)?.into_inner();
             all.extend(page.nodes);
             token = page.next_token;
@@ -123,7 +125,7 @@ impl Session {
         if name_or_id.parse::<ObjectId>().is_ok() {
             return Ok(name_or_id.to_owned());
         }
-        pick(kinds, name_or_id, &self.lineage("").await?)
+        pick(kinds, name_or_id, &self.lineage("", true).await?)
     }
 }
 

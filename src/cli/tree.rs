@@ -3,9 +3,9 @@
 //! The server knows each object's parent; the forest is built by the domain (`volume::lineage`), and here it gets its
 //! columns. Where a parent was deleted while its copies live on, its place is kept and marked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
@@ -41,44 +41,20 @@ impl Tree {
     pub(super) fn run(self) -> Result<()> {
         let common = self.common.clone();
         common.run(async |session| {
-            let mut objects = session.objects_all().await?;
-            objects.retain(|object| object.kind != "group");
-            if let Some(of) = &self.of {
-                let id = session.resolve(&[Kind::Volume, Kind::Snapshot], of).await?;
-                objects = family(&id, objects);
-                if objects.is_empty() {
-                    bail!("nothing has the id {id}; see what there is with `offshoot tree`");
+            let mut objects = match &self.of {
+                Some(of) => {
+                    let id = session.resolve(&[Kind::Volume, Kind::Snapshot], of).await?;
+                    session.objects_of(&id, false).await?
                 }
-            }
+                None => session.objects_all().await?,
+            };
+            // Its members name it.
+            objects.retain(|object| object.kind != "group");
             let tree = Nodes { nodes: objects };
             let ids: Vec<_> = tree.nodes.iter().map(|object| object.id.as_str()).collect();
             common.output.print(&tree, &ids, |style| draw(style, &tree.nodes, now()))
         })
     }
-}
-
-/// The object, what it came from, and what came from it.
-fn family(id: &str, objects: Vec<Object>) -> Vec<Object> {
-    let parent: BTreeMap<&str, &str> = objects
-        .iter()
-        .filter_map(|object| Some((object.id.as_str(), object.parent_id.as_deref()?)))
-        .collect();
-    // A damaged record may lead round in a circle.
-    let ancestors = |id: &str| {
-        let mut seen = BTreeSet::from([id.to_owned()]);
-        let mut at = id;
-        while let Some(next) = parent.get(at).filter(|next| seen.insert((**next).to_owned())) {
-            at = next;
-        }
-        seen
-    };
-    let above = ancestors(id);
-    let kept: BTreeSet<String> = objects
-        .iter()
-        .filter(|object| above.contains(&object.id) || ancestors(&object.id).contains(id))
-        .map(|object| object.id.clone())
-        .collect();
-    objects.into_iter().filter(|object| kept.contains(&object.id)).collect()
 }
 
 fn draw(style: &Style, objects: &[Object], now: Millis) -> String {
@@ -128,7 +104,7 @@ fn ascii(strokes: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::tests_samples::{full, node, pools};
+    use crate::cli::tests_samples::{node, pools};
 
     fn sample() -> Vec<Object> {
         let mut nodes = vec![
@@ -148,26 +124,5 @@ mod tests {
         let now = 3_600_000;
         insta::assert_snapshot!("tree_utf8", draw(&Style { terminal: true, utf8: true }, &sample(), now));
         insta::assert_snapshot!("tree_ascii", draw(&Style::PLAIN, &sample(), now));
-    }
-
-    #[test]
-    fn the_family_of_an_object_is_what_it_came_from_and_what_came_from_it() {
-        fn check(of: &str, expect: &[&str]) {
-            let found: Vec<String> =
-                family(&full(of), sample()).into_iter().map(|object| object.id).collect();
-            assert_eq!(found, expect.iter().map(|id| full(id)).collect::<Vec<_>>(), "{of}");
-        }
-        check("s1", &["v1", "s1", "v2", "v3"]);
-        check("v2", &["v1", "s1", "v2"]);
-        check("v1", &["v1", "s1", "v2", "v3", "s2"]);
-        check("v4", &["v4"]);
-        check("v7", &[]);
-    }
-
-    #[test]
-    fn parents_that_go_round_do_not_hang_the_family() {
-        let round = [node("v1", "a", "v2", 0), node("v2", "b", "v1", 0)];
-        let objects = round.map(|node| Object::new(node, &pools())).into();
-        assert_eq!(family(&full("v1"), objects).len(), 2);
     }
 }

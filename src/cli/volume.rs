@@ -172,8 +172,13 @@ impl Shown {
 impl Session {
     /// Every volume, snapshot and group, as JSON shows them.
     pub(super) async fn objects_all(&self) -> Result<Vec<Object>> {
+        self.objects_of("", false).await
+    }
+
+    /// As [`Session::lineage`] says, as JSON shows them.
+    pub(super) async fn objects_of(&self, id: &str, skip_usage: bool) -> Result<Vec<Object>> {
         let pools = self.pool_names().await?;
-        Ok(self.lineage("").await?.into_iter().map(|node| Object::new(node, &pools)).collect())
+        Ok(self.lineage(id, skip_usage).await?.into_iter().map(|node| Object::new(node, &pools)).collect())
     }
 
     /// Every object of one kind.

@@ -60,11 +60,12 @@ impl DataCopies for Edge {
         &self,
         request: Request<GetLineageRequest>,
     ) -> Result<Response<GetLineageResponse>, Status> {
-        let GetLineageRequest { id, max_entries, starting_token } = request.into_inner();
+        let GetLineageRequest { id, max_entries, starting_token, skip_usage } = request.into_inner();
         let done = async {
             let of = if id.is_empty() { None } else { Some(parse::id("id", id)?) };
             let service = self.service()?;
-            let page = service.lineage(of.as_deref(), &starting_token, entries(max_entries)).await?;
+            let page =
+                service.lineage(of.as_deref(), !skip_usage, &starting_token, entries(max_entries)).await?;
             let backends: BTreeMap<_, _> = service
                 .list_pools()
                 .await

@@ -32,6 +32,12 @@ pub(super) fn node(entry: &LineageEntry, backends: &BTreeMap<PoolId, &'static st
             }
             (ObjectId::from(snapshot.id), snapshot.phase)
         }
+        LineageObject::Group { group, size } => {
+            node.name = group.name.to_string();
+            node.size_bytes = number(*size);
+            node.created = Some(timestamp(group.created));
+            (ObjectId::from(group.id), group.phase)
+        }
     };
     node.id = id.to_string();
     node.kind = kind(id) as i32;
@@ -119,7 +125,6 @@ pub(super) fn orphan(orphan: &Orphan) -> pb::Orphan {
         size_bytes: number(orphan.leftover.size),
         reason: orphan.leftover.reason.clone(),
         proven: orphan.leftover.proven,
-        found_at: None,
     }
 }
 

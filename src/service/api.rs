@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::backend::{Capacity, Fault, PoolInfo, Usage};
 use crate::volume::params::CreateParams;
 use crate::volume::size::Range;
-use crate::volume::{AccessMode, Capability, FsType, GroupId, ObjectId, Snapshot, SnapshotId, Volume};
+use crate::volume::{AccessMode, Capability, FsType, Group, GroupId, ObjectId, Snapshot, SnapshotId, Volume};
 
 /// Topology segments, such as `topology.offshoot.dev/node` to the node's id.
 pub type Segments = BTreeMap<String, String>;
@@ -132,19 +132,26 @@ pub struct LineageEntry {
     pub object: LineageObject,
     /// What it came from.
     pub parent: Option<ObjectId>,
-    /// Bytes that it takes; `None` if that could not be told.
+    /// Bytes that it takes; `None` if that could not be told, or was not asked for, and for a group.
     pub usage: Option<Usage>,
     /// Whether it is in use on a node.
     pub in_use: bool,
 }
 
-/// A volume or snapshot of the lineage.
+/// A volume, snapshot or group of the lineage.
 #[derive(Debug, Clone)]
 pub enum LineageObject {
     /// A volume.
     Volume(Arc<Volume>),
     /// A snapshot.
     Snapshot(Arc<Snapshot>),
+    /// A group snapshot.
+    Group {
+        /// The group.
+        group: Arc<Group>,
+        /// The sizes of its members together, in bytes.
+        size: u64,
+    },
 }
 
 /// A pool with its numbers.

@@ -328,7 +328,9 @@ impl Inner {
     ) -> Result<Arc<Volume>> {
         pool.begin(&volume).await?;
         self.catalog_mut().put_volume(volume.clone());
-        let mut running = Running::new(self, volume.id, if found.is_some() { "clone" } else { "create" });
+        // A blank volume copies nothing, so no progress ever speaks of it.
+        let operation = if let Some(Found::Snapshot(_)) = found { "restore" } else { "clone" };
+        let mut running = Running::new(self, volume.id, operation);
         let progress = running.progress();
         let made = async {
             match &found {

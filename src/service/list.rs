@@ -1,11 +1,9 @@
-//! Everything that only reads: lists, single objects, capacity, health and lineage. Takes no locks.
+//! Everything that only reads: lists, single objects, capacity and health. Takes no locks.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::api::{
-    CapacityAnswer, LineageEntry, LineageObject, Page, Segments, SnapshotFilter, VolumeStatus, named_fs,
-};
+use super::api::{CapacityAnswer, Page, Segments, SnapshotFilter, VolumeStatus, named_fs};
 use super::lookup::is_visible;
 use super::{Inner, Service};
 use crate::backend::{Fault, Run, Severity};
@@ -13,8 +11,7 @@ use crate::volume::page::Ask;
 use crate::volume::params::CreateParams;
 use crate::volume::size::kept;
 use crate::volume::{
-    AccessType, Capability, Error, FsType, Kind, ObjectId, Result, Snapshot, SnapshotId, Source, Volume,
-    VolumeId,
+    AccessType, Capability, Error, FsType, Kind, Result, Snapshot, SnapshotId, Volume, VolumeId,
 };
 
 impl Service {
@@ -112,26 +109,6 @@ impl Service {
         Ok(answer)
     }
 
-    /// A page of the lineage: all volumes and then all snapshots, by id, or one object only.
-    pub async fn lineage(&self, of: Option<&str>, token: &str, max: i32) -> Result<Page<LineageEntry>> {
-        let ask: Ask<ObjectId> = Ask::parse(token, max)?;
-        let page = {
-            let catalog = self.inner.catalog();
-            let volumes = catalog.volumes().values().cloned().map(LineageObject::Volume);
-            let snapshots = catalog.snapshots().values().cloned().map(LineageObject::Snapshot);
-            let wanted = |object: &LineageObject| of.is_none_or(|of| id_of(object).to_string() == of);
-            ask.take(volumes.chain(snapshots).filter(wanted).map(|object| (id_of(&object), object)))
-        };
-        if let (Some(of), true) = (of, page.items.is_empty() && token.is_empty()) {
-            return Err(Error::not_found(format!("object {of:?}")));
-        }
-        let mut entries = Vec::with_capacity(page.items.len());
-        for object in page.items {
-            entries.push(self.inner.lineage_entry(object).await);
-        }
-        Ok(Page { entries, next: page.next.unwrap_or_default() })
-    }
-
     /// At most `max` runs from byte `start` on that `target` has, or that differ from `base`. Fewer means the end.
     pub async fn changed_blocks(
         &self,
@@ -185,42 +162,6 @@ impl Inner {
             }
         };
         pool.backend.volume_faults(volume).await
-    }
-
-    async fn lineage_entry(&self, object: LineageObject) -> LineageEntry {
-        let pool = self.pool(id_of(&object).pool());
-        let (usage, parent, in_use) = match (&object, pool) {
-            (LineageObject::Volume(volume), pool) => {
-                let usage = match pool {
-                    Ok(pool) => pool.backend.volume_usage(volume).await.ok(),
-                    Err(_) => None,
-                };
-                (usage, parent_of(volume), self.uses.any(volume.id))
-            }
-            (LineageObject::Snapshot(snapshot), pool) => {
-                let usage = match pool {
-                    Ok(pool) => pool.backend.snapshot_usage(snapshot).await.ok(),
-                    Err(_) => None,
-                };
-                (usage, Some(snapshot.volume.into()), false)
-            }
-        };
-        LineageEntry { object, parent, usage, in_use }
-    }
-}
-
-/// What a volume was made of, or last refreshed from. A rewind goes to a snapshot of the volume itself and is no parent.
-fn parent_of(volume: &Volume) -> Option<ObjectId> {
-    match volume.source? {
-        Source::Snapshot(id) => Some(id.into()),
-        Source::Volume(id) => Some(id.into()),
-    }
-}
-
-fn id_of(object: &LineageObject) -> ObjectId {
-    match object {
-        LineageObject::Volume(volume) => volume.id.into(),
-        LineageObject::Snapshot(snapshot) => snapshot.id.into(),
     }
 }
 

@@ -27,6 +27,7 @@ mod replace;
 mod resize;
 mod snapshot;
 
+mod lineage;
 mod list;
 mod orphans;
 mod pools;

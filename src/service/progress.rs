@@ -74,3 +74,39 @@ impl Service {
         (board.running.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect(), news)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::service::api::{CreateSnapshot, RefreshFrom, SourceRef};
+    use crate::service::testing::{Bench, SIZE, raw};
+
+    #[tokio::test]
+    async fn progress_says_what_each_copy_is_for() {
+        // On a pool that copies by copying.
+        let bench = Bench::new("ext4").await;
+        let (_, mut news) = bench.service.watch();
+        let mut heard = || {
+            let mut operations: Vec<_> = std::iter::from_fn(|| news.try_recv().ok())
+                .filter(|step| step.ended == Some(true))
+                .map(|step| step.operation)
+                .collect();
+            operations.dedup();
+            operations
+        };
+        let db = bench.volume("db", raw()).await;
+        assert_eq!(heard(), [""; 0]);
+        let request =
+            CreateSnapshot { name: "monday".into(), volume: db.clone(), claim: None, requisite: Vec::new() };
+        let monday = bench.service.create_snapshot(request).await.unwrap().id.to_string();
+        assert_eq!(heard(), ["snapshot"]);
+        let restored = Some((SourceRef::Snapshot(monday.clone()), SIZE));
+        let copy = bench.create("restored", vec![raw()], &[], restored).await.unwrap();
+        assert_eq!(heard(), ["restore"]);
+        bench.create("cloned", vec![raw()], &[], Some((SourceRef::Volume(db.clone()), SIZE))).await.unwrap();
+        assert_eq!(heard(), ["clone"]);
+        bench.service.rewind_volume(&db, &monday).await.unwrap();
+        assert_eq!(heard(), ["snapshot", "rewind"]);
+        bench.service.refresh_volume(&copy, RefreshFrom::Snapshot(monday)).await.unwrap();
+        assert_eq!(heard(), ["snapshot", "refresh"]);
+    }
+}

@@ -190,7 +190,8 @@ impl Inner {
             }
         };
         let pool = self.pool(volume.id.pool())?;
-        let mut running = Running::new(self, volume.id, "replace");
+        let operation = if source.volume == volume.id { "rewind" } else { "refresh" };
+        let mut running = Running::new(self, volume.id, operation);
         pool.backend.replace(volume, &source, running.progress()).await.map_err(retryable)?;
         running.whole = true;
         self.replaced(volume, &source, undo, temporary).await

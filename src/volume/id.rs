@@ -85,6 +85,11 @@ macro_rules! object_id {
             pub fn pool(&self) -> PoolId {
                 self.pool
             }
+
+            /// What tells it from others of its pool. Sorts by the time it was made, also among kinds and pools.
+            pub fn unique(&self) -> Uuid {
+                self.unique
+            }
         }
 
         impl FromStr for $name {
@@ -157,6 +162,15 @@ impl ObjectId {
             ObjectId::Volume(id) => id.pool(),
             ObjectId::Snapshot(id) => id.pool(),
             ObjectId::Group(id) => id.pool(),
+        }
+    }
+
+    /// What tells the object from others of its pool. Sorts by the time it was made, also among kinds and pools.
+    pub fn unique(&self) -> Uuid {
+        match self {
+            ObjectId::Volume(id) => id.unique(),
+            ObjectId::Snapshot(id) => id.unique(),
+            ObjectId::Group(id) => id.unique(),
         }
     }
 }
