@@ -514,3 +514,36 @@ async fn an_empty_request_to_any_call_gets_an_answer_and_breaks_nothing() {
     let text = server.metrics.scrape().await.unwrap();
     assert!(!text.contains("INTERNAL") && !text.contains("UNIMPLEMENTED"), "{text}");
 }
+
+#[tokio::test]
+async fn a_request_of_up_to_4_mib_is_read_and_a_larger_one_is_refused_without_harm() {
+    const LIMIT: usize = 4 << 20;
+    assert_eq!(server::MAX_REQUEST, LIMIT);
+    let server = Server::with_pool().await;
+    let mut controller = server.controller().await;
+    let padded = |length: usize| pb::CreateVolumeRequest {
+        secrets: BTreeMap::from([("token".to_owned(), "x".repeat(length))]),
+        ..create("padded")
+    };
+    // The length of everything else, with the lengths that stand before a text of this size.
+    let rest = prost::Message::encoded_len(&padded(LIMIT)) - LIMIT;
+    let largest = padded(LIMIT - rest);
+    assert_eq!(prost::Message::encoded_len(&largest), LIMIT);
+    let made = controller.create_volume(largest).await.unwrap().into_inner().volume.unwrap();
+    for length in [LIMIT - rest + 1, 64 << 20] {
+        // All at once, on one connection: each is refused for its own sake.
+        let calls = (0..4).map(|_| {
+            let (mut controller, request) = (controller.clone(), padded(length));
+            tokio::spawn(async move { controller.create_volume(request).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            let status = call.await.unwrap().unwrap_err();
+            assert_eq!(status.code(), Code::OutOfRange, "{status}");
+            assert!(status.message().contains("limit") && status.message().len() < 300, "{status}");
+        }
+    }
+    let all = controller.list_volumes(pb::ListVolumesRequest::default()).await.unwrap().into_inner();
+    let ids: Vec<_> = all.entries.into_iter().filter_map(|entry| Some(entry.volume?.volume_id)).collect();
+    assert_eq!(ids, [made.volume_id]);
+    server.identity().await.probe(pb::ProbeRequest {}).await.unwrap();
+}
