@@ -216,7 +216,10 @@ impl Model {
             }
             Step::Unmount(n) => {
                 let Some((id, _)) = pick(&self.volumes, *n) else { return };
-                rig.unmount(&id);
+                match rig.fs {
+                    PoolFs::Ext4 => rig.let_go(&id),
+                    _ => rig.unmount(&id),
+                }
                 self.volumes.get_mut(&id).unwrap().mounted = false;
             }
             Step::Restart => rig.restart().await,

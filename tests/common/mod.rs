@@ -218,6 +218,12 @@ impl Rig {
         self.mount(id);
         self.write(id, value);
         self.fake.app_fsync(self.target(id)).unwrap();
+        self.let_go(id);
+    }
+
+    /// [`Rig::unmount`], and the loop device too. A pool without shared blocks copies no volume that has one: nobody can
+    /// tell whether a workload still has the raw device open.
+    pub fn let_go(&self, id: &str) {
         self.unmount(id);
         if !self.is_subvolume(id) {
             let image = self.bytes(id);

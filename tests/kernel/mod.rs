@@ -4,6 +4,7 @@
 //! The problem: such a test leaks loop devices and mounts into the machine whenever it fails half-way. So everything is
 //! made below one directory of the test, whatever is attached to a file or mounted at a path below it is the test's
 //! own, and dropping the rig takes all of it away, also while a panic unwinds. Processes are ended by id only.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a failed test shows a person")]
 #![allow(dead_code, unreachable_pub, reason = "two test binaries share this, and neither uses all of it")]
 
 pub mod calls;

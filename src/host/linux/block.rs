@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::errno::{At, fail};
 use super::files;
 use super::ioctl::{self, BLKRASET};
+use super::mounts;
 use crate::host::{Cause, FileKind, HostError, HostResult};
 
 /// The device number that a node stands for.
@@ -29,15 +30,45 @@ pub(super) fn has_holders(device: &Path) -> HostResult<bool> {
     }
 }
 
+static LOOKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// A claim may be one that is just passing: a filesystem whose last reference the kernel drops a moment after the
+/// unmount, or an exclusive look of another process.
+const PASSING_LOOKS: u32 = 4;
+const PASSING_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// See [`Host::device_in_use`](crate::host::Host::device_in_use).
 ///
 /// A mounted filesystem claims its device exclusively in the kernel, whatever namespace it is mounted in and whether
 /// or not it is still visible anywhere: an exclusive open finds what no mount table shows.
 pub(super) fn in_use(device: &Path) -> HostResult<bool> {
-    rdev("device_in_use", device)?;
+    let number = rdev("device_in_use", device)?;
+    if !claimed(device)? {
+        return has_holders(device);
+    }
+    if mounts::mounts()?.iter().any(|mount| mount.dev == number) {
+        return Ok(true);
+    }
+    for _ in 0..PASSING_LOOKS {
+        std::thread::sleep(PASSING_PAUSE);
+        if !claimed(device)? {
+            return has_holders(device);
+        }
+    }
+    Ok(true)
+}
+
+/// Held by whoever opens a device exclusively: two threads of this process would take each other for its holder.
+pub(super) fn look_alone() -> std::sync::MutexGuard<'static, ()> {
+    LOOKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Whether an exclusive open of the device is refused.
+fn claimed(device: &Path) -> HostResult<bool> {
+    let _alone = look_alone();
     match fs::open(device, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     {
-        Ok(_) => has_holders(device),
+        Ok(_) => Ok(false),
         Err(Errno::BUSY) => Ok(true),
         Err(error) => Err(fail("device_in_use", device, error)),
     }

@@ -304,6 +304,7 @@ pub(super) fn detach(device: &LoopDevice, file: &Path) -> HostResult<Detached> {
     const CALL: &str = "loop_detach";
     let number = number_of(CALL, device)?;
     // Held exclusively while it is cleared, so that nobody mounts it in between.
+    let alone = block::look_alone();
     let node = match fs::open(&device.path, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
         Ok(node) => node,
         Err(Errno::BUSY) => return still_there(number, file),
@@ -325,6 +326,7 @@ pub(super) fn detach(device: &LoopDevice, file: &Path) -> HostResult<Detached> {
         Err(error) => return Err(fail(CALL, &device.path, error)),
     }
     drop(node);
+    drop(alone);
     for pause in LET_GO {
         sleep(Duration::from_millis(pause));
         if still_there(number, file)? == Detached::Gone {
