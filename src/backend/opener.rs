@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::local::{self, Local, PoolConfig};
 use super::{Backend, Opener, Place, PoolSpec};
-use crate::host::{Detached, Host};
+use crate::host::{Cause, Detached, Host};
 use crate::volume::capacity::Policy;
 use crate::volume::{Error, Result};
 
@@ -101,6 +101,11 @@ impl Opener for Backends {
         let (host, mountpoint) = (self.host.clone(), self.mountpoint(spec));
         let closed = tokio::task::spawn_blocking(move || {
             host.unmount(&mountpoint)?;
+            if host.metadata(&file).is_err_and(|error| error.cause == Cause::Invalid) {
+                // Nothing can be at such a path, as below a file: the pool was never made.
+                host.remove_dir(&mountpoint)?;
+                return Ok(());
+            }
             for device in host.loops_of(&file)? {
                 if host.loop_detach(&device, &file)? == Detached::Held {
                     let text =
