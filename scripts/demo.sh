@@ -20,11 +20,15 @@ sweep() {
         kill -TERM "$pid" 2>/dev/null || true
     done
     sleep 1
-    awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r at; do
-        umount "$at" 2>/dev/null || umount -l "$at" || true
-    done
-    losetup -l -n -O NAME,BACK-FILE | awk -v dir="$dir/" 'index($2, dir) == 1 { print $1 }' | while read -r loop; do
-        losetup -d "$loop" || true
+    # The volumes first, while their images still have the names that losetup knows them by; the pool last.
+    local below
+    for below in "$dir/mnt/" "$dir/staging/" "$dir/"; do
+        awk -v dir="$below" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r at; do
+            umount "$at" 2>/dev/null || umount -l "$at" || true
+        done
+        losetup -l -n -O NAME,BACK-FILE | awk -v dir="$dir/" 'index($2, dir) == 1 { print $1 }' | while read -r loop; do
+            losetup -d "$loop" 2>/dev/null || true
+        done
     done
     rm -rf --one-file-system "$dir"
 }
