@@ -66,13 +66,7 @@ impl DataCopies for Edge {
             let service = self.service()?;
             let page =
                 service.lineage(of.as_deref(), !skip_usage, &starting_token, entries(max_entries)).await?;
-            let backends: BTreeMap<_, _> = service
-                .list_pools()
-                .await
-                .into_iter()
-                .map(|pool| (pool.info.id, pool.info.backend))
-                .collect();
-            let nodes = page.entries.iter().map(|entry| show::node(entry, &backends)).collect();
+            let nodes = page.entries.iter().map(|entry| show::node(service, entry)).collect();
             Ok(GetLineageResponse { nodes, next_token: page.next })
         };
         answer(Rpc::GetLineage, done.await)

@@ -6,12 +6,12 @@ use super::render::{number, timestamp};
 use crate::backend::Severity;
 use crate::proto::offshoot as pb;
 use crate::proto::offshoot::lineage_node::{Kind, State};
-use crate::service::Orphan;
 use crate::service::api::{Check, CheckStatus, CopyProgress, LineageEntry, LineageObject, PoolStatus};
-use crate::volume::{ObjectId, Phase, PoolId};
+use crate::service::{Orphan, Service};
+use crate::volume::{ObjectId, Phase};
 
-/// One object of the lineage. `backends` says which kind of backend each pool has.
-pub(super) fn node(entry: &LineageEntry, backends: &BTreeMap<PoolId, &'static str>) -> pb::LineageNode {
+/// One object of the lineage.
+pub(super) fn node(service: &Service, entry: &LineageEntry) -> pb::LineageNode {
     let mut node = pb::LineageNode { published: entry.in_use, ..pb::LineageNode::default() };
     let (id, phase) = match &entry.object {
         LineageObject::Volume(volume) => {
@@ -43,7 +43,7 @@ pub(super) fn node(entry: &LineageEntry, backends: &BTreeMap<PoolId, &'static st
     node.kind = kind(id) as i32;
     node.state = state(phase) as i32;
     node.pool = id.pool().to_string();
-    node.backend = backends.get(&id.pool()).copied().unwrap_or_default().to_owned();
+    node.backend = service.backend_of(id.pool()).to_owned();
     if let Some(parent) = entry.parent {
         node.parent_id = parent.to_string();
         node.parent_kind = kind(parent) as i32;

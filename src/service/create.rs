@@ -9,7 +9,7 @@ use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::pool::Pool;
 use super::progress::Running;
-use super::work::{exclusive, shared};
+use super::work::{exclusive, shared, undone};
 use super::{Inner, Service};
 use crate::backend::Origin;
 use crate::volume::capacity::{self, Need, Room};
@@ -311,6 +311,14 @@ impl Inner {
         self.admit_bytes(pool, "a new volume", needed).await
     }
 
+    /// Whether the volume's pool has room for `copies` more copies of it, which cost nothing at once where they share
+    /// their bytes.
+    pub(super) async fn admit_copies(&self, volume: &Volume, what: &str, copies: u64) -> Result<()> {
+        let pool = self.pool(volume.id.pool())?;
+        let needed = if pool.backend.info().shares_copies { 0 } else { copies * volume.size };
+        self.admit_bytes(&pool, what, needed).await
+    }
+
     /// Whether the pool has room for `needed` more bytes now.
     pub(super) async fn admit_bytes(&self, pool: &Pool, what: &str, needed: u64) -> Result<()> {
         let now = pool.backend.capacity().await?;
@@ -344,24 +352,12 @@ impl Inner {
             pool.commit(volume.id.into()).await
         };
         if let Err(error) = made.await {
-            return Err(self.undo(&volume, error).await);
+            return Err(undone(volume.id.into(), error, self.clear_away(&volume).await));
         }
         running.whole = true;
         let volume = Arc::new(Volume { phase: Phase::Ready, ..Volume::clone(&volume) });
         self.catalog_mut().put_volume(volume.clone());
         Ok(volume)
-    }
-
-    /// Takes back what a failed creation made. The error is final only if that worked.
-    async fn undo(&self, volume: &Arc<Volume>, error: Error) -> Error {
-        match self.clear_away(volume).await {
-            Ok(()) => error,
-            Err(undo) => {
-                tracing::error!(volume = %volume.id, %error, %undo, "a failed creation could not be undone; the next attempt tries again");
-                let text = format!("{error}; what was made could not be removed ({undo}): try again");
-                Error::new(Kind::Unavailable, text)
-            }
-        }
     }
 
     /// Removes the bytes and then the record of a volume that callers cannot see.

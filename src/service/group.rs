@@ -6,7 +6,7 @@ use super::api::GroupStatus;
 use super::delete::unfinished;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
-use super::work::exclusive;
+use super::work::{exclusive, undone};
 use super::{Inner, Service};
 use crate::volume::{Error, Group, GroupId, Kind, ObjectId, Phase, Result, SnapshotId, VolumeId};
 
@@ -76,9 +76,7 @@ impl Inner {
             return Err(Error::invalid("source_volume_ids", "is empty: name at least one volume"));
         };
         for volume in &volumes {
-            let pool = self.pool(volume.id.pool())?;
-            let full = if pool.backend.info().shares_copies { 0 } else { volume.size };
-            self.admit_bytes(&pool, "a new snapshot", full).await?;
+            self.admit_copies(volume, "a new snapshot", 1).await?;
         }
         let home = self.pool(first.id.pool())?;
         let id = GroupId::new(home.id());
@@ -102,13 +100,7 @@ impl Inner {
             home.commit(id.into()).await
         };
         if let Err(error) = cut.await {
-            return Err(match self.clear_away_group(&group).await {
-                Ok(()) => error,
-                Err(undo) => {
-                    let text = format!("{error}; what was made could not be removed ({undo}): try again");
-                    Error::new(Kind::Unavailable, text)
-                }
-            });
+            return Err(undone(id.into(), error, self.clear_away_group(&group).await));
         }
         let group = Arc::new(Group { phase: Phase::Ready, ..Group::clone(&group) });
         self.catalog_mut().put_group(group.clone());

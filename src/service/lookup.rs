@@ -110,6 +110,11 @@ impl Service {
         self.inner.topology()
     }
 
+    /// The kind of backend that keeps a pool; empty for a pool that is not open.
+    pub fn backend_of(&self, pool: PoolId) -> &'static str {
+        self.inner.pool(pool).map_or("", |pool| pool.backend.info().backend)
+    }
+
     /// Where an object of this pool can be reached from; `None` means anywhere.
     pub fn topology_of(&self, pool: PoolId) -> Option<Segments> {
         self.inner.topology_of(pool)

@@ -134,8 +134,7 @@ impl Inner {
             return Err(Error::precondition(text));
         }
         let pool = self.pool(volume.id.pool())?;
-        let full = if pool.backend.info().shares_copies { 0 } else { 2 * volume.size };
-        self.admit_bytes(&pool, "the undo snapshot", full).await?;
+        self.admit_copies(volume, "the undo snapshot", 2).await?;
         pool.backend.detach(volume).await
     }
 

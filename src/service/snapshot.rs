@@ -7,7 +7,7 @@ use super::delete::unfinished;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::progress::Running;
-use super::work::exclusive;
+use super::work::{exclusive, undone};
 use super::{Inner, Service};
 use crate::volume::record::{Claim, Millis};
 use crate::volume::{Error, GroupId, Kind, Phase, Result, Snapshot, SnapshotId, Volume, VolumeId};
@@ -43,9 +43,7 @@ impl Inner {
             );
             return Err(Error::new(Kind::Exhausted, text));
         }
-        let pool = self.pool(volume.id.pool())?;
-        let full = if pool.backend.info().shares_copies { 0 } else { volume.size };
-        self.admit_bytes(&pool, "a new snapshot", full).await?;
+        self.admit_copies(&volume, "a new snapshot", 1).await?;
         let snapshot = self.draft(&volume, request.name.as_str().into(), self.now(), None, request.claim);
         let mut cut = self.cut(vec![(volume, snapshot)]).await?;
         cut.pop().ok_or_else(|| Error::internal("a snapshot was cut and lost"))
@@ -110,10 +108,9 @@ impl Inner {
             }
             Err(error) => {
                 for snapshot in made {
-                    if let Err(undo) = self.clear_away_snapshot(&snapshot).await {
-                        tracing::error!(snapshot = %snapshot.id, %error, %undo, "a failed snapshot could not be undone; the next attempt tries again");
-                        let text = format!("{error}; what was made could not be removed ({undo}): try again");
-                        return Err(Error::new(Kind::Unavailable, text));
+                    let undo = self.clear_away_snapshot(&snapshot).await;
+                    if undo.is_err() {
+                        return Err(undone(snapshot.id.into(), error, undo));
                     }
                 }
                 Err(error)

@@ -7,7 +7,7 @@ use tracing::Instrument;
 
 use super::locks::{Key, Mode};
 use super::{Inner, Service};
-use crate::volume::{Error, ObjectId, Result};
+use crate::volume::{Error, Kind, ObjectId, Result};
 
 /// An exclusive lock on an object.
 pub(super) fn exclusive(id: impl Into<ObjectId>) -> (Key, Mode) {
@@ -17,6 +17,14 @@ pub(super) fn exclusive(id: impl Into<ObjectId>) -> (Key, Mode) {
 /// A shared lock on an object: it must stay, but is only read from.
 pub(super) fn shared(id: impl Into<ObjectId>) -> (Key, Mode) {
     (Key::Object(id.into()), Mode::Shared)
+}
+
+/// The answer to a failed step, after its undoing: the step's own error, which may be final, only if that worked.
+pub(super) fn undone(what: ObjectId, error: Error, undo: Result<()>) -> Error {
+    let Err(undo) = undo else { return error };
+    tracing::error!(%what, %error, %undo, "a failed creation could not be undone; the next attempt tries again");
+    let text = format!("{error}; what was made could not be removed ({undo}): try again");
+    Error::new(Kind::Unavailable, text)
 }
 
 impl Service {
