@@ -16,8 +16,13 @@ use std::{env, fs};
 use protox::Compiler;
 use protox::prost_reflect::{DescriptorPool, ExtensionDescriptor, FieldDescriptor, MessageDescriptor};
 
-const PROTOS: [&str; 2] = ["csi/v1/csi.proto", "offshoot/v1/offshoot.proto"];
-const PACKAGES: [&str; 2] = ["csi.v1", "offshoot.v1"];
+const PROTOS: [&str; 4] = [
+    "csi/v1/csi.proto",
+    "offshoot/v1/offshoot.proto",
+    "offshoot/agent/v1/agent.proto",
+    "kubelet/registration.proto",
+];
+const PACKAGES: [&str; 4] = ["csi.v1", "offshoot.v1", "offshoot.agent.v1", "pluginregistration"];
 
 /// Not marked in CSI's descriptor, but its text asks for the same care: mount options can hold
 /// a password.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
-use offshoot::proto::{self, csi, offshoot as own};
+use offshoot::proto::{self, agent, csi, kubelet, offshoot as own};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind,
     MessageDescriptor, MethodDescriptor,
@@ -238,6 +238,9 @@ fn server_reflection_answers_from_the_descriptor() {
         csi::snapshot_metadata_server::SERVICE_NAME,
         csi::node_server::SERVICE_NAME,
         own::data_copies_server::SERVICE_NAME,
+        agent::agent_server::SERVICE_NAME,
+        agent::enrolment_server::SERVICE_NAME,
+        kubelet::registration_server::SERVICE_NAME,
     ];
     assert_eq!(services, expected.iter().map(|s| (*s).to_owned()).collect());
 }

@@ -159,6 +159,7 @@ pub(super) fn check(check: Check) -> pb::Check {
 mod tests {
     use super::*;
     use crate::backend::{Capacity, Fault, PoolInfo};
+    use crate::volume::PoolId;
 
     fn status(faults: Vec<Fault>, warnings: Vec<String>) -> PoolStatus {
         PoolStatus {

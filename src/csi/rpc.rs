@@ -53,9 +53,19 @@ rpcs! {
         RewindVolume, RefreshVolume, GetLineage, ListPools, CreatePool, DeletePool, ListOrphans, ReapOrphans,
         WatchProgress, Diagnose,
     }
+    "offshoot.agent.v1.Agent" { FindName, CutGroup, AllowRead, ReadSnapshot, CreateVolumeFrom }
+    "offshoot.agent.v1.Enrolment" { Enrol }
+    "pluginregistration.Registration" { GetInfo, NotifyRegistrationStatus }
 }
 
 impl Rpc {
+    /// The calls on the socket that kubelet, sidecars and people use; the others are between our own processes and
+    /// kubelet.
+    pub fn public() -> impl Iterator<Item = Rpc> + Clone {
+        let packages = ["csi.v1.", "offshoot.v1."];
+        Rpc::ALL.iter().copied().filter(move |rpc| packages.iter().any(|p| rpc.path().starts_with(p)))
+    }
+
     /// The method's own name.
     pub fn method(self) -> &'static str {
         self.path().split_once('/').map_or("", |(_, method)| method)

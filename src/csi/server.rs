@@ -54,7 +54,7 @@ pub fn with_reflection_and_health(services: &mut RoutesBuilder) -> Result<Health
 /// Says the same health for the whole server and for each of its services.
 pub async fn report_health(reporter: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    let mut services: Vec<&str> = Rpc::ALL.iter().map(|rpc| rpc.service()).collect();
+    let mut services: Vec<&str> = Rpc::public().map(Rpc::service).collect();
     services.dedup();
     services.push("");
     for service in services {
