@@ -24,4 +24,6 @@ pub mod admin;
 
 pub mod csi;
 
+pub mod agent;
+
 pub mod cli;
