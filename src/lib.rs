@@ -25,5 +25,6 @@ pub mod admin;
 pub mod csi;
 
 pub mod agent;
+pub mod router;
 
 pub mod cli;
