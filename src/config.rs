@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 use crate::volume::names::check_pool_name;
 use crate::volume::quantity::Share;
 
@@ -166,6 +166,17 @@ impl ServeOptions {
             log_level: self.log_level.or(file.log_level),
             otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
         })
+    }
+}
+
+impl Config {
+    /// How this process logs and traces.
+    pub fn telemetry(&self) -> telemetry::Options {
+        telemetry::Options {
+            format: self.log_format,
+            level: self.log_level.clone(),
+            otlp_endpoint: self.otlp_endpoint.clone(),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub mod admin;
 
 pub mod csi;
 
+pub mod tls;
+
 pub mod agent;
 pub mod router;
 

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::rpc::Rpc;
-use super::status::{code_name, panicked, shutting_down};
+use super::status::{code_name, not_allowed, panicked, shutting_down};
 use crate::metrics::{Call, Metrics};
 
 /// A caller may name its call with this header; the answer carries the name that the log has.
@@ -31,17 +31,26 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// The label of calls that are not in `proto/`: health, reflection and strangers.
 const OTHER: &str = "other";
 
+/// Whether a call may be made: what the connection says of its caller, and the call, where it is one of `proto/`.
+pub type Admit = fn(&Extensions, Option<Rpc>) -> bool;
+
 /// Puts [`Calls`] around the services of a server.
 #[derive(Debug, Clone)]
 pub struct CallLayer {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
+    admit: Admit,
 }
 
 impl CallLayer {
-    /// Counts into `metrics`, and ends endless streams on `stop`.
+    /// Counts into `metrics`, and ends endless streams on `stop`. Everybody may call everything.
     pub fn new(metrics: Arc<Metrics>, stop: CancellationToken) -> Self {
-        CallLayer { metrics, stop }
+        CallLayer { metrics, stop, admit: |_, _| true }
+    }
+
+    /// Refuses what `admit` does not allow, before anything of the request is read.
+    pub fn admitting(self, admit: Admit) -> Self {
+        CallLayer { admit, ..self }
     }
 }
 
@@ -80,6 +89,11 @@ where
         let id = request_id(request.headers());
         let span = tracing::info_span!("call", rpc = label, id = id.as_str());
         let mut outcome = Outcome { call: self.layer.metrics.call(label), span: span.clone(), told: false };
+        if !(self.layer.admit)(request.extensions(), rpc) {
+            let refused = not_allowed();
+            outcome.ended(&refused);
+            return Box::pin(async move { Ok(refused.into_http()) });
+        }
         let stop = endless.then(|| Box::pin(self.layer.stop.clone().cancelled_owned()));
         // The clone may not be ready; the one that was asked is.
         let ready = self.inner.clone();

@@ -61,15 +61,35 @@ impl Edge {
         self.started.store(true, Ordering::Release);
     }
 
-    /// Adds every service.
+    /// Adds every service that kubelet, sidecars and people call.
     pub fn add_to(&self, services: &mut RoutesBuilder) {
+        self.add_for_router(services);
+        self.add_node(services);
+    }
+
+    /// Adds what a node agent shows to kubelet and to people on its node: the volumes' use, and their copies.
+    pub fn add_for_kubelet(&self, services: &mut RoutesBuilder) {
+        self.add_common(services);
+        self.add_node(services);
+    }
+
+    /// Adds what a node agent shows to the router: everything about the objects in its pools.
+    pub fn add_for_router(&self, services: &mut RoutesBuilder) {
+        self.add_common(services);
         services
-            .add_service(IdentityServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(ControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(GroupControllerServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
-            .add_service(SnapshotMetadataServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
-            .add_service(NodeServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(SnapshotMetadataServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST));
+    }
+
+    fn add_common(&self, services: &mut RoutesBuilder) {
+        services
+            .add_service(IdentityServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(DataCopiesServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST));
+    }
+
+    fn add_node(&self, services: &mut RoutesBuilder) {
+        services.add_service(NodeServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST));
     }
 
     /// The use cases, once they may be called. Before, an unknown volume may only be one that is not yet read, and

@@ -10,12 +10,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -37,7 +40,7 @@ const MAX_HEADERS: u32 = 16 << 10;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
 /// How long accepting rests when there are no file descriptors left.
-const REST: Duration = Duration::from_millis(200);
+pub(crate) const REST: Duration = Duration::from_millis(200);
 
 /// Adds server reflection (both versions that clients speak) and health to the services, and hands out the switch
 /// of the latter.
@@ -74,37 +77,69 @@ pub async fn serve(
     stop: CancellationToken,
     grace: Duration,
 ) -> Result<()> {
-    let (listener, name) = socket.into_parts();
+    let finished = async {
+        let served = on_socket(socket, routes, calls, stop.clone()).await;
+        drain.await;
+        served
+    };
+    within(grace, stop.clone(), finished).await
+}
+
+/// Waits for `finished`, but no longer than `grace` after `stop`.
+pub async fn within(
+    grace: Duration,
+    stop: CancellationToken,
+    finished: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        served = finished => served,
+        () = deadline => {
+            tracing::warn!(limit = ?grace, "calls or their work outlasted the shutdown limit; the next start finishes or undoes them");
+            Ok(())
+        }
+    }
+}
+
+/// Serves on a unix socket until `stop` and the end of the calls that run then, and removes the socket.
+pub async fn on_socket(
+    socket: Socket,
+    routes: Routes,
+    calls: CallLayer,
+    stop: CancellationToken,
+) -> Result<()> {
+    let (listener, _name) = socket.into_parts();
     let listener = UnixListener::from_std(listener).context("cannot listen on the socket")?;
     let (send, connections) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, send, stop.clone()));
-    let server = Server::builder()
+    let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, send, stop.clone())));
+    let served = on_connections(connections, routes, calls, stop).await;
+    drop(accepting);
+    served
+}
+
+/// Serves on every connection that is sent, until `stop` and the end of the calls that run then.
+pub async fn on_connections<IO>(
+    connections: mpsc::Receiver<std::io::Result<IO>>,
+    routes: Routes,
+    calls: CallLayer,
+    stop: CancellationToken,
+) -> Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    Server::builder()
         .layer(calls)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    let finished = async {
-        let served = server.await;
-        drain.await;
-        served
-    };
-    let result = tokio::select! {
-        served = finished => served.context("the gRPC server ended"),
-        () = deadline => {
-            tracing::warn!(limit = ?grace, "calls or their work outlasted the shutdown limit; the next start finishes or undoes them");
-            Ok(())
-        }
-    };
-    accepting.abort();
-    drop(name);
-    result
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.cancelled_owned())
+        .await
+        .context("the gRPC server ended")
 }
 
 async fn accept(

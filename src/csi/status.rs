@@ -79,6 +79,13 @@ pub fn panicked() -> Status {
     )
 }
 
+/// The answer to a caller whose certificate does not let it make this call.
+pub fn not_allowed() -> Status {
+    Status::permission_denied(
+        "the certificate of the caller does not allow this call; the controller may make it, and a node may read snapshots that it was allowed",
+    )
+}
+
 /// The answer on a stream that ends because the server does.
 pub fn shutting_down() -> Status {
     Status::unavailable("the driver is shutting down; call again")

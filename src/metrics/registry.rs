@@ -33,6 +33,7 @@ pub struct Metrics {
     in_flight: Family<Labels<1>, Gauge>,
     freezes: Histogram,
     panics: Counter<u64, AtomicU64>,
+    certificates: Family<Labels<1>, Gauge>,
     pools: Arc<Pools>,
 }
 
@@ -46,6 +47,7 @@ impl Metrics {
         let in_flight: Family<Labels<1>, Gauge> = Family::default();
         let freezes = Histogram::new(FREEZE_BUCKETS);
         let panics = Counter::default();
+        let certificates: Family<Labels<1>, Gauge> = Family::default();
         let pools = Arc::new(Pools::default());
 
         let [version, driver_label, node_label] = ["version", "driver", "node"];
@@ -60,8 +62,9 @@ impl Metrics {
         register(&mut registry, &table::RPC_IN_FLIGHT, in_flight.clone());
         register(&mut registry, &table::FREEZE_DURATION, freezes.clone());
         register(&mut registry, &table::PANICS, panics.clone());
+        register(&mut registry, &table::CERTIFICATE_EXPIRY, certificates.clone());
         registry.register_collector(Box::new(pools.clone()));
-        Arc::new(Metrics { registry, calls, durations, in_flight, freezes, panics, pools })
+        Arc::new(Metrics { registry, calls, durations, in_flight, freezes, panics, certificates, pools })
     }
 
     /// Says who answers for figures about pools.
@@ -83,6 +86,12 @@ impl Metrics {
     /// The counter of panics, for the panic hook.
     pub fn panics(&self) -> Counter<u64, AtomicU64> {
         self.panics.clone()
+    }
+
+    /// The certificate of that role ends at `until`, counted since 1970.
+    pub fn certificate_expires(&self, role: &'static str, until: Duration) {
+        let seconds = i64::try_from(until.as_secs()).unwrap_or(i64::MAX);
+        self.certificates.get_or_create(&[("role", role)]).set(seconds);
     }
 
     /// Everything in the OpenMetrics text format, with fresh figures about pools.
@@ -169,6 +178,7 @@ mod tests {
         metrics.observe_pools(source.clone());
         metrics.call("csi.v1.Node/NodeGetInfo").ended("OK");
         metrics.freeze(Duration::from_millis(3));
+        metrics.certificate_expires("node", Duration::from_secs(1_800_000_000));
         let text = metrics.scrape().await.unwrap();
         (metrics, source, text)
     }

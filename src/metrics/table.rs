@@ -100,6 +100,14 @@ pub const PANICS: Metric = metric(
     &[],
     "Panics anywhere in the process; each is a bug and is in the log",
 );
+/// The ends of certificates.
+pub const CERTIFICATE_EXPIRY: Metric = metric(
+    "certificate_expiry_timestamp",
+    Type::Gauge,
+    "seconds",
+    &["role"],
+    "When the certificate in use ends, in seconds since 1970, by role; `authority` is the first end among those trusted",
+);
 /// What runs.
 pub const BUILD: Metric = metric(
     "build",
@@ -170,13 +178,14 @@ pub const POOL_LOOPS_BUFFERED: Metric = metric(
 );
 
 /// Every metric, in the order of the scrape and of the page.
-pub const ALL: [&Metric; 16] = [
+pub const ALL: [&Metric; 17] = [
     &BUILD,
     &RPC_CALLS,
     &RPC_DURATION,
     &RPC_IN_FLIGHT,
     &FREEZE_DURATION,
     &PANICS,
+    &CERTIFICATE_EXPIRY,
     &POOL_READY,
     &POOL_SIZE,
     &POOL_AVAILABLE,
