@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, PoolSpec};
 use crate::store::{Damaged, Record, Store, Unfinished};
 use crate::volume::{Error, Group, ObjectId, PoolId, Result, Snapshot, Volume};
 
@@ -44,6 +44,8 @@ impl From<&Arc<Group>> for Live {
 
 /// A pool that is open.
 pub(super) struct Pool {
+    /// What it was opened by.
+    pub(super) spec: PoolSpec,
     /// Its bytes.
     pub(super) backend: Arc<dyn Backend>,
     /// Records that could not be read at start.
@@ -55,12 +57,13 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(
+        spec: PoolSpec,
         backend: Arc<dyn Backend>,
         store: Store,
         damaged: Vec<Damaged>,
         unfinished: Vec<Unfinished>,
     ) -> Self {
-        Pool { backend, damaged, unfinished, store: Arc::new(store) }
+        Pool { spec, backend, damaged, unfinished, store: Arc::new(store) }
     }
 
     pub(super) fn id(&self) -> PoolId {

@@ -165,7 +165,7 @@ impl Inner {
         }
         let unfinished = std::mem::take(&mut loaded.unfinished);
         self.adopt(loaded);
-        let pool = Arc::new(Pool::new(backend, store, damaged, unfinished));
+        let pool = Arc::new(Pool::new(spec.clone(), backend, store, damaged, unfinished));
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(id, pool.clone());
         if let Err(error) = self.recover(&pool).await {
             self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -240,7 +240,7 @@ impl Inner {
         Ok(self.pool_status(&pool).await)
     }
 
-    async fn delete_pool(&self, name_or_id: &str) -> Result<()> {
+    async fn delete_pool(self: &Arc<Self>, name_or_id: &str) -> Result<()> {
         let found = self.pools().into_iter().find(|pool| {
             let info = pool.backend.info();
             info.name == name_or_id || info.id.as_str() == name_or_id
@@ -249,6 +249,7 @@ impl Inner {
             Some(pool) => pool.backend.info().name.clone(),
             None => name_or_id.to_owned(),
         };
+        let mut taken = None;
         if let Some(pool) = found {
             let status = self.pool_status(&pool).await;
             if status.volumes + status.snapshots > 0 || !pool.damaged.is_empty() {
@@ -259,16 +260,30 @@ impl Inner {
                 return Err(Error::precondition(text));
             }
             self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
+            taken = Some(pool.spec.clone());
         }
         self.unopened
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|unopened| unopened.spec.name != name);
-        let spec = self.remembered().await?.pools.into_iter().find(|spec| spec.name == name);
-        if let Some(spec) = spec {
+        let spec = match taken {
+            Some(spec) => Some(spec),
+            None => self.remembered().await?.pools.into_iter().find(|spec| spec.name == name),
+        };
+        let Some(spec) = spec else { return Ok(()) };
+        let forgotten = async {
             self.opener.close(&spec).await?;
+            self.remember(|registry| registry.pools.retain(|other| other.name != name)).await
+        };
+        if let Err(error) = forgotten.await {
+            // It goes on being what it was, so that a retry finds it by its id too.
+            if let Err(also) = self.open_pool(&spec, false).await {
+                let unopened = Unopened { spec, why: also.to_string() };
+                self.unopened.write().unwrap_or_else(PoisonError::into_inner).push(unopened);
+            }
+            return Err(error);
         }
-        self.remember(|registry| registry.pools.retain(|spec| spec.name != name)).await
+        Ok(())
     }
 
     async fn pool_status(&self, pool: &Pool) -> PoolStatus {

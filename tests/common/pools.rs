@@ -71,6 +71,22 @@ pub async fn pools(how: How, fs: PoolFs) -> Sum {
     };
     sum.add(sweep(how, fs, &delete("delete a pool in a directory", in_directory)).await);
     sum.add(sweep(how, fs, &delete("delete a pool in a file", in_file)).await);
+    let by_id = Flow::new(
+        "delete a pool in a file by its id",
+        Machine::Checked,
+        async |rig: &mut Rig| {
+            rig.fake.mkdirs(DIR).unwrap();
+            rig.fake.sync_dir(Path::new("/disk")).unwrap();
+            let made = rig.service.create_pool(in_file()).await.unwrap();
+            (made.info.id.to_string(), Keep::new())
+        },
+        async |rig: &Rig, id: &String| rig.service.delete_pool(id).await,
+        async |rig: &Rig, _: &String| {
+            assert_eq!((open(rig).await, remembered(rig)), (0, (0, 0)));
+            assert_eq!(attached(rig), (0, 0));
+        },
+    );
+    sum.add(sweep(how, fs, &by_id).await);
     sum
 }
 
