@@ -7,7 +7,8 @@
 # again at any time: it asks dpkg, not apt, and when nothing is missing it is done in well under a second without a word.
 #
 # Packages come from the machine's own apt sources. cargo-nextest and cargo-deny are built with cargo at the versions pinned below
-# into ${OFFSHOOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/offshoot}/tools/bin, outside the work tree; csi-sanity is built by scripts/go-tools.sh.
+# into ${OFFSHOOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/offshoot}/tools/bin, outside the work tree; csi-sanity is built by scripts/go-tools.sh,
+# Kubernetes by scripts/cluster-tools.sh.
 #
 # PostgreSQL: the demo and the tests start servers of their own. Where postgresql-common is not there yet it is told beforehand not to
 # create the `main` cluster, so that no server of the system's starts. A machine that has PostgreSQL is left as it is.
@@ -28,8 +29,14 @@ purpose=${1:-}
 packages=(btrfs-progs e2fsprogs util-linux xfsprogs)
 cargo_tools=()
 go_tools=no
+cluster_tools=no
 case $purpose in
-'' | e2e) ;;
+'') ;;
+e2e)
+    # The test cluster builds Kubernetes and containerd itself; this is what those start. PostgreSQL goes into an image.
+    packages+=(busybox-static conntrack containernetworking-plugins iproute2 iptables jq nftables postgresql runc)
+    cluster_tools=yes
+    ;;
 # pgbench and the contributed extensions come with the server's own package.
 demo) packages+=(postgresql) ;;
 test)
@@ -46,7 +53,7 @@ bench)
 esac
 
 # Any go will do: scripts/go-tools.sh lets one that is too old fetch the pinned toolchain.
-if [ "$go_tools" = yes ] && ! command -v go >/dev/null; then packages+=(golang-go); fi
+if [ "$go_tools$cluster_tools" != nono ] && ! command -v go >/dev/null; then packages+=(golang-go); fi
 
 installed() { # PACKAGE
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -94,3 +101,4 @@ for tool in "${cargo_tools[@]}"; do
 done
 
 if [ "$go_tools" = yes ]; then scripts/go-tools.sh >/dev/null; fi
+if [ "$cluster_tools" = yes ]; then scripts/cluster-tools.sh >/dev/null; fi
