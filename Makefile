@@ -5,10 +5,10 @@ export OFFSHOOT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/offshoot
 export CARGO_TARGET_DIR ?= $(OFFSHOOT_CACHE)/target
 export PATH := $(OFFSHOOT_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help build demo test quick bench lint docs clean
+.PHONY: help build demo test quick bench cluster cluster-down lint docs clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 build: ## build the release binary
 	cargo build --release --locked
@@ -33,6 +33,13 @@ bench: ## compare with csi-driver-host-path and the raw system calls, in one run
 	scripts/setup.sh bench
 	cargo build --release --locked --bins --examples
 	scripts/bench.sh
+
+cluster: ## a real Kubernetes of two nodes on this machine, left running
+	scripts/setup.sh e2e
+	cargo run --quiet --locked -p offshoot-cluster -- up
+
+cluster-down: ## remove that Kubernetes and everything it made
+	cargo run --quiet --locked -p offshoot-cluster -- down
 
 docs: ## write the generated reference pages anew
 	OFFSHOOT_BLESS=1 cargo test --locked --test generated
