@@ -300,6 +300,23 @@ pub trait Backend: Send + Sync + 'static {
         max: usize,
     ) -> Result<Vec<Run>>;
 
+    /// Bytes of a snapshot, from `offset` on: fewer than `len` only at its end. [`crate::volume::Kind::Unsupported`] for
+    /// one that is no image.
+    async fn read(&self, snapshot: &Snapshot, offset: u64, len: usize) -> Result<Vec<u8>>;
+
+    /// Prepares the unfinished image of a volume whose bytes come from another node, or finds it as a crash left it.
+    /// `true` if [`Backend::receive_end`] has already made it whole.
+    async fn receive_begin(&self, volume: &Volume) -> Result<bool>;
+
+    /// Writes received bytes into the unfinished image, never beyond the volume's size.
+    async fn receive(&self, volume: &Volume, offset: u64, bytes: Vec<u8>) -> Result<()>;
+
+    /// Makes durable what was received so far.
+    async fn receive_flush(&self, volume: &Volume) -> Result<()>;
+
+    /// Makes the unfinished image the volume's whole one. [`Backend::settle`] makes that durable.
+    async fn receive_end(&self, volume: &Volume) -> Result<()>;
+
     /// Everything in the pool that `known` does not explain.
     async fn leftovers(&self, known: Known<'_>) -> Result<Vec<Leftover>>;
 

@@ -13,7 +13,7 @@ use crate::volume::params::SnapshotParams;
 use crate::volume::{Error, Result as Outcome};
 
 /// The ids of a list, each of which must be one.
-fn ids(field: &str, given: Vec<String>) -> Outcome<Vec<String>> {
+pub(super) fn ids(field: &str, given: Vec<String>) -> Outcome<Vec<String>> {
     given.into_iter().enumerate().map(|(n, id)| parse::id(&format!("{field}[{n}]"), id)).collect()
 }
 

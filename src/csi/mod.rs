@@ -13,6 +13,7 @@ pub mod status;
 mod parse;
 mod render;
 
+pub mod agent;
 mod controller;
 mod copies;
 mod copies_render;

@@ -24,6 +24,7 @@ pub fn code(rpc: Rpc, kind: Kind) -> Code {
         Kind::Unavailable => Code::Unavailable,
         Kind::Unsupported => unsupported(rpc),
         Kind::BadToken => bad_token(rpc),
+        Kind::Denied => Code::PermissionDenied,
         Kind::Internal => Code::Internal,
     }
 }
@@ -32,8 +33,8 @@ pub fn code(rpc: Rpc, kind: Kind) -> Code {
 fn out_of_range(rpc: Rpc) -> Code {
     use Rpc::*;
     match rpc {
-        CreateVolume | ControllerExpandVolume | NodeExpandVolume => Code::OutOfRange,
-        GetMetadataAllocated | GetMetadataDelta => Code::OutOfRange,
+        CreateVolume | CreateVolumeFrom | ControllerExpandVolume | NodeExpandVolume => Code::OutOfRange,
+        GetMetadataAllocated | GetMetadataDelta | ReadSnapshot => Code::OutOfRange,
         RewindVolume | RefreshVolume | CreatePool => Code::OutOfRange,
         _ => Code::InvalidArgument,
     }
@@ -47,12 +48,15 @@ fn unsupported(rpc: Rpc) -> Code {
     use Rpc::*;
     match rpc {
         // "Parameters not supported", "source not supported", "exceeds capabilities" in CSI's tables.
-        CreateVolume | ValidateVolumeCapabilities | ControllerModifyVolume => Code::InvalidArgument,
+        CreateVolume | CreateVolumeFrom => Code::InvalidArgument,
+        ValidateVolumeCapabilities | ControllerModifyVolume => Code::InvalidArgument,
         ControllerExpandVolume | NodeExpandVolume => Code::InvalidArgument,
         CreatePool => Code::InvalidArgument,
         // "Exceeds capabilities" of a volume that exists; "these volumes cannot be cut together".
         ControllerPublishVolume | NodeStageVolume | NodePublishVolume => Code::FailedPrecondition,
-        CreateSnapshot | CreateVolumeGroupSnapshot => Code::FailedPrecondition,
+        CreateSnapshot | CreateVolumeGroupSnapshot | CutGroup => Code::FailedPrecondition,
+        // The layout of this very snapshot, and not of all.
+        ReadSnapshot => Code::FailedPrecondition,
         RewindVolume | RefreshVolume => Code::FailedPrecondition,
         _ => Code::Unimplemented,
     }
@@ -124,7 +128,7 @@ mod tests {
     }
 
     /// The codes of every call that CSI does not treat differently.
-    const COMMON: [(Kind, Code); 11] = [
+    const COMMON: [(Kind, Code); 12] = [
         (Kind::Invalid, Code::InvalidArgument),
         (Kind::OutOfRange, Code::InvalidArgument),
         (Kind::NotFound, Code::NotFound),
@@ -135,11 +139,12 @@ mod tests {
         (Kind::Unavailable, Code::Unavailable),
         (Kind::Unsupported, Code::Unimplemented),
         (Kind::BadToken, Code::InvalidArgument),
+        (Kind::Denied, Code::PermissionDenied),
         (Kind::Internal, Code::Internal),
     ];
 
     /// Every cell that differs from [`COMMON`].
-    const DEVIATIONS: [(Rpc, Kind, Code); 25] = [
+    const DEVIATIONS: [(Rpc, Kind, Code); 30] = [
         (Rpc::CreateVolume, Kind::OutOfRange, Code::OutOfRange),
         (Rpc::ControllerExpandVolume, Kind::OutOfRange, Code::OutOfRange),
         (Rpc::NodeExpandVolume, Kind::OutOfRange, Code::OutOfRange),
@@ -148,6 +153,8 @@ mod tests {
         (Rpc::RewindVolume, Kind::OutOfRange, Code::OutOfRange),
         (Rpc::RefreshVolume, Kind::OutOfRange, Code::OutOfRange),
         (Rpc::CreatePool, Kind::OutOfRange, Code::OutOfRange),
+        (Rpc::CreateVolumeFrom, Kind::OutOfRange, Code::OutOfRange),
+        (Rpc::ReadSnapshot, Kind::OutOfRange, Code::OutOfRange),
         (Rpc::CreateVolume, Kind::Unsupported, Code::InvalidArgument),
         (Rpc::ValidateVolumeCapabilities, Kind::Unsupported, Code::InvalidArgument),
         (Rpc::ControllerModifyVolume, Kind::Unsupported, Code::InvalidArgument),
@@ -159,6 +166,9 @@ mod tests {
         (Rpc::NodePublishVolume, Kind::Unsupported, Code::FailedPrecondition),
         (Rpc::CreateSnapshot, Kind::Unsupported, Code::FailedPrecondition),
         (Rpc::CreateVolumeGroupSnapshot, Kind::Unsupported, Code::FailedPrecondition),
+        (Rpc::CreateVolumeFrom, Kind::Unsupported, Code::InvalidArgument),
+        (Rpc::CutGroup, Kind::Unsupported, Code::FailedPrecondition),
+        (Rpc::ReadSnapshot, Kind::Unsupported, Code::FailedPrecondition),
         (Rpc::RewindVolume, Kind::Unsupported, Code::FailedPrecondition),
         (Rpc::RefreshVolume, Kind::Unsupported, Code::FailedPrecondition),
         (Rpc::ListVolumes, Kind::BadToken, Code::Aborted),

@@ -40,6 +40,13 @@ pub trait Host: Send + Sync + 'static {
     /// Writes a small file at a name that must be free, mode 0600. Not durable until synced.
     fn write_file(&self, path: &Path, bytes: &[u8]) -> HostResult<()>;
 
+    /// Reads up to `len` bytes of a file from byte `offset` on: fewer only at its end. Holes read as zeros.
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> HostResult<Vec<u8>>;
+
+    /// Writes bytes into a file that is there. [`Cause::Invalid`], and nothing is written, where they would reach beyond
+    /// its end. Not durable until synced.
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> HostResult<()>;
+
     /// Makes an empty sparse file of `len` bytes at a name that must be free, mode 0600.
     fn create_file(&self, path: &Path, len: u64) -> HostResult<()>;
 

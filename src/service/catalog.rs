@@ -129,7 +129,8 @@ impl Catalog {
         let volumes = self.volumes.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Volume(id));
         let snapshots =
             self.snapshots.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Snapshot(id));
-        let groups = self.groups.keys().filter(|id| id.pool() == pool).map(|&id| ObjectId::Group(id));
+        let groups = self.groups.values().filter(|group| group.home() == pool);
+        let groups = groups.map(|group| ObjectId::Group(group.id));
         for id in volumes.chain(snapshots).chain(groups).collect::<Vec<_>>() {
             self.remove(id);
         }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::api::GroupStatus;
 use super::delete::unfinished;
+use super::group_part::GroupPart;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
+use super::pool::Pool;
 use super::work::{exclusive, undone};
 use super::{Inner, Service};
 use crate::volume::{Error, Group, GroupId, Kind, ObjectId, Phase, Result, SnapshotId, VolumeId};
@@ -13,10 +15,21 @@ use crate::volume::{Error, Group, GroupId, Kind, ObjectId, Phase, Result, Snapsh
 impl Service {
     /// Cuts snapshots of all `volumes` at one moment, or finds the group that an earlier call of the same request cut.
     pub async fn create_group_snapshot(&self, name: &str, volumes: Vec<String>) -> Result<GroupStatus> {
-        let name: Arc<str> = name.into();
+        self.cut_group(name.into(), volumes, None).await
+    }
+
+    /// Cuts a group, or one part of a group over several nodes.
+    pub(super) async fn cut_group(
+        &self,
+        name: Arc<str>,
+        volumes: Vec<String>,
+        part: Option<GroupPart>,
+    ) -> Result<GroupStatus> {
         let mut keys = vec![(Key::SnapshotName(name.clone()), Mode::Exclusive)];
         keys.extend(volumes.iter().filter_map(|id| self.inner.volume_id(id)).map(exclusive));
-        self.work(keys, |inner| async move { inner.create_group(name, volumes).await }).await
+        // The router knows the id of a part before it is cut, and may delete it while it is.
+        keys.extend(part.as_ref().map(|part| exclusive(part.id)));
+        self.work(keys, |inner| async move { inner.create_group(name, volumes, part).await }).await
     }
 
     /// Removes a group with its members. `members` are those that the caller knows; foreign ones are refused.
@@ -27,7 +40,11 @@ impl Service {
         check_members(&group, members)?;
         let mut keys = vec![exclusive(id)];
         keys.extend(group.members.iter().map(|&(_, snapshot)| exclusive(snapshot)));
-        self.work(keys, |inner| async move { inner.delete_group(id).await }).await
+        let unfinished = group.phase == Phase::Creating;
+        if unfinished {
+            keys.push((Key::SnapshotName(group.name.clone()), Mode::Exclusive));
+        }
+        self.work(keys, move |inner| async move { inner.delete_group(id, unfinished).await }).await
     }
 
     /// A group with its members. `members` are those that the caller knows; they must be all of them.
@@ -40,7 +57,12 @@ impl Service {
 }
 
 impl Inner {
-    async fn create_group(self: &Arc<Self>, name: Arc<str>, ids: Vec<String>) -> Result<GroupStatus> {
+    async fn create_group(
+        self: &Arc<Self>,
+        name: Arc<str>,
+        ids: Vec<String>,
+        part: Option<GroupPart>,
+    ) -> Result<GroupStatus> {
         let existing = self.catalog().group_named(&name).cloned();
         if let Some(existing) = existing {
             if is_visible(existing.phase) {
@@ -48,6 +70,9 @@ impl Inner {
                 let same = have.len() == ids.len()
                     && ids.iter().all(|id| id.parse().is_ok_and(|id: VolumeId| have.contains(&id)));
                 if same {
+                    if let Some(part) = part {
+                        part.gate.pass(Some(existing.id), self.settings.freeze_limit).await?;
+                    }
                     return self.group_status(&existing);
                 }
                 return Err(Error::new(
@@ -79,8 +104,16 @@ impl Inner {
             self.admit_copies(volume, "a new snapshot", 1).await?;
         }
         let home = self.pool(first.id.pool())?;
-        let id = GroupId::new(home.id());
-        let created = self.now();
+        let (id, created, gate) = match part {
+            None => (GroupId::new(home.id()), self.now(), None),
+            Some(GroupPart { id, created, gate }) => {
+                if let Some(other) = self.catalog().group(id) {
+                    let text = format!("group_snapshot_id: {id} is group snapshot {:?}", other.name);
+                    return Err(Error::new(Kind::AlreadyExists, text));
+                }
+                (id, created.unwrap_or_else(|| self.now()), Some(gate))
+            }
+        };
         let drafts: Vec<_> = volumes
             .into_iter()
             .enumerate()
@@ -96,7 +129,7 @@ impl Inner {
         home.begin(&group).await?;
         self.catalog_mut().put_group(group.clone());
         let cut = async {
-            self.cut(drafts).await?;
+            self.cut(drafts, gate).await?;
             home.commit(id.into()).await
         };
         if let Err(error) = cut.await {
@@ -107,12 +140,15 @@ impl Inner {
         self.group_status(&group)
     }
 
-    async fn delete_group(&self, id: GroupId) -> Result<()> {
+    /// DeleteVolumeGroupSnapshot under its locks. `unfinished` says that the lock of the name is held too, so that
+    /// nobody is making it.
+    async fn delete_group(&self, id: GroupId, unfinished: bool) -> Result<()> {
         let Some(group) = self.catalog().group(id).cloned() else { return Ok(()) };
         if group.phase == Phase::Creating {
-            return Ok(());
+            let cleared = if unfinished { self.clear_away_group(&group).await } else { Ok(()) };
+            return cleared.map_err(|error| error.with_kind(Kind::Unavailable));
         }
-        let home = self.pool(id.pool())?;
+        let home = self.group_home(&group)?;
         home.condemn(id.into()).await?;
         let group = Arc::new(Group { phase: Phase::Deleting, ..Group::clone(&group) });
         self.catalog_mut().put_group(group.clone());
@@ -121,7 +157,7 @@ impl Inner {
 
     /// Removes the members and then the record of a group that callers cannot see.
     pub(super) async fn clear_away_group(&self, group: &Arc<Group>) -> Result<()> {
-        let home = self.pool(group.id.pool())?;
+        let home = self.group_home(group)?;
         if group.phase == Phase::Creating {
             home.condemn(group.id.into()).await?;
         }
@@ -136,6 +172,12 @@ impl Inner {
         home.forget(group.id.into()).await?;
         self.catalog_mut().remove(ObjectId::Group(group.id));
         Ok(())
+    }
+
+    /// The pool that holds the group's record: that of its first member here. Of a group over several nodes, the pool
+    /// in the id may be another node's.
+    fn group_home(&self, group: &Group) -> Result<Arc<Pool>> {
+        self.pool(group.home())
     }
 
     fn group_status(&self, group: &Group) -> Result<GroupStatus> {

@@ -60,14 +60,17 @@ impl Inner {
     /// pool could not be opened, nor where its record is there and cannot be read: "gone" would make the caller forget
     /// an object whose bytes are still there.
     pub(super) fn absent(&self, id: ObjectId) -> Result<()> {
-        match self.pool(id.pool()) {
-            Ok(pool) => match pool.damaged.iter().find(|damaged| damaged.id == id) {
-                Some(damaged) => Err(Error::internal(format!(
+        // The record of a part of a group over several nodes may lie in any pool.
+        for pool in self.pools() {
+            if let Some(damaged) = pool.damaged.iter().find(|damaged| damaged.id == id) {
+                return Err(Error::internal(format!(
                     "the record of {id} cannot be read ({}): mend it or move it away, and ask again",
                     damaged.why
-                ))),
-                None => Ok(()),
-            },
+                )));
+            }
+        }
+        match self.pool(id.pool()) {
+            Ok(_) => Ok(()),
             Err(closed) => {
                 let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
                 if unopened.is_empty() { Ok(()) } else { Err(closed) }
@@ -104,7 +107,30 @@ impl Inner {
     }
 }
 
+/// What can have a name that a caller chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A volume.
+    Volume,
+    /// A snapshot.
+    Snapshot,
+    /// A group snapshot.
+    Group,
+}
+
 impl Service {
+    /// The object that has this name here, finished or in the making. One that is being removed has none any more: a new
+    /// one can be made anywhere.
+    pub fn find_name(&self, kind: Named, name: &str) -> Option<ObjectId> {
+        let catalog = self.inner.catalog();
+        let (id, phase) = match kind {
+            Named::Volume => catalog.volume_named(name).map(|found| (found.id.into(), found.phase)),
+            Named::Snapshot => catalog.snapshot_named(name).map(|found| (found.id.into(), found.phase)),
+            Named::Group => catalog.group_named(name).map(|found| (found.id.into(), found.phase)),
+        }?;
+        (phase != Phase::Deleting).then_some(id)
+    }
+
     /// This node's topology segments.
     pub fn topology(&self) -> Segments {
         self.inner.topology()

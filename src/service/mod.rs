@@ -19,6 +19,7 @@ mod delete;
 mod doctor;
 mod freeze;
 mod group;
+mod group_part;
 mod lookup;
 mod progress;
 mod publish;
@@ -50,6 +51,8 @@ use crate::volume::PoolId;
 use crate::volume::record::Millis;
 
 pub use doctor::{host_checks, state_dir_check};
+pub use group_part::{Gate, GroupPart};
+pub use lookup::Named;
 pub use orphans::{Orphan, Reaped};
 pub use progress::Watch;
 

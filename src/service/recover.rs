@@ -46,10 +46,11 @@ impl Inner {
         let groups = catalog.groups().values().filter(|group| group.phase != Phase::Ready);
         let volumes = catalog.volumes().values().filter(stale);
         let snapshots = catalog.snapshots().values().filter(|snapshot| snapshot.phase != Phase::Ready);
-        let groups = groups.map(|group| ObjectId::Group(group.id));
+        let groups = groups.filter(|group| group.home() == pool).map(|group| ObjectId::Group(group.id));
         let volumes = volumes.map(|volume| ObjectId::Volume(volume.id));
         let snapshots = snapshots.map(|snapshot| ObjectId::Snapshot(snapshot.id));
-        groups.chain(volumes).chain(snapshots).filter(|id| id.pool() == pool).collect()
+        let objects = volumes.chain(snapshots).filter(|id| id.pool() == pool);
+        groups.chain(objects).collect()
     }
 
     /// An inline volume lives as long as its pod's mount, and a reboot takes the mount away.

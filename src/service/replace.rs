@@ -101,7 +101,7 @@ impl Inner {
         let from = self.draft(&source, name, self.now(), None, None);
         let (volume, undo) = self.intend(volume, from.id, true).await?;
         let both = vec![(source, from), (volume.clone(), undo)];
-        match self.cut(both).await {
+        match self.cut(both, None).await {
             Ok(_) => self.finish_replacing(&volume).await,
             Err(error) => Err(self.take_back(&volume, error).await),
         }
@@ -111,7 +111,7 @@ impl Inner {
     async fn replace(self: &Arc<Self>, volume: Arc<Volume>, from: &Snapshot) -> Result<Replaced> {
         self.check_replaceable(&volume, from.size).await?;
         let (volume, undo) = self.intend(volume, from.id, false).await?;
-        match self.cut(vec![(volume.clone(), undo)]).await {
+        match self.cut(vec![(volume.clone(), undo)], None).await {
             Ok(_) => self.finish_replacing(&volume).await,
             Err(error) => Err(self.take_back(&volume, error).await),
         }

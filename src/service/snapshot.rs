@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::api::CreateSnapshot;
 use super::delete::unfinished;
+use super::group_part::Gate;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::progress::Running;
@@ -45,7 +46,7 @@ impl Inner {
         }
         self.admit_copies(&volume, "a new snapshot", 1).await?;
         let snapshot = self.draft(&volume, request.name.as_str().into(), self.now(), None, request.claim);
-        let mut cut = self.cut(vec![(volume, snapshot)]).await?;
+        let mut cut = self.cut(vec![(volume, snapshot)], None).await?;
         cut.pop().ok_or_else(|| Error::internal("a snapshot was cut and lost"))
     }
 
@@ -90,14 +91,15 @@ impl Inner {
     }
 
     /// Cuts all of `drafts` at one moment: every source is frozen before any is cut, and thawed whatever happens.
-    /// Either all are there at the end or none is.
+    /// Either all are there at the end or none is. With a `gate`, it is passed between the freezing and the cutting.
     pub(super) async fn cut(
         self: &Arc<Self>,
         drafts: Vec<(Arc<Volume>, Snapshot)>,
+        gate: Option<Gate>,
     ) -> Result<Vec<Arc<Snapshot>>> {
         let (volumes, drafts): (Vec<_>, Vec<_>) = drafts.into_iter().map(|(v, s)| (v, Arc::new(s))).unzip();
         let mut made: Vec<Arc<Snapshot>> = Vec::with_capacity(drafts.len());
-        match self.cut_steps(&volumes, &drafts, &mut made).await {
+        match self.cut_steps(&volumes, &drafts, gate, &mut made).await {
             Ok(()) => {
                 let ready =
                     |s: &Arc<Snapshot>| Arc::new(Snapshot { phase: Phase::Ready, ..Snapshot::clone(s) });
@@ -122,6 +124,7 @@ impl Inner {
         self: &Arc<Self>,
         volumes: &[Arc<Volume>],
         drafts: &[Arc<Snapshot>],
+        gate: Option<Gate>,
         made: &mut Vec<Arc<Snapshot>>,
     ) -> Result<()> {
         for snapshot in drafts {
@@ -130,6 +133,9 @@ impl Inner {
             made.push(snapshot.clone());
         }
         self.frozen(volumes, async {
+            if let Some(gate) = gate {
+                gate.pass(None, self.settings.freeze_limit).await?;
+            }
             for (volume, snapshot) in volumes.iter().zip(drafts) {
                 let mut running = Running::new(self, snapshot.id, "snapshot");
                 self.pool(snapshot.id.pool())?.backend.cut(volume, snapshot, running.progress()).await?;

@@ -29,13 +29,15 @@ pub enum Kind {
     Unsupported,
     /// A list token that is not ours, or no longer valid: start the listing anew.
     BadToken,
+    /// The caller is not allowed this.
+    Denied,
     /// A bug or damaged data.
     Internal,
 }
 
 impl Kind {
     /// Every kind, for tests that walk the whole table.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Invalid,
         Kind::OutOfRange,
         Kind::NotFound,
@@ -46,6 +48,7 @@ impl Kind {
         Kind::Unavailable,
         Kind::Unsupported,
         Kind::BadToken,
+        Kind::Denied,
         Kind::Internal,
     ];
 

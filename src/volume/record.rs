@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{GroupId, SnapshotId, VolumeId};
+use super::id::{GroupId, PoolId, SnapshotId, VolumeId};
 use super::spec::{FsType, Layout, Mutable};
 
 /// Milliseconds since the Unix epoch.
@@ -149,10 +149,18 @@ pub struct Group {
     pub id: GroupId,
     /// The name that the caller gave.
     pub name: Arc<str>,
-    /// The source volume and snapshot of each member.
+    /// The source volume and snapshot of each member on this node.
     pub members: Vec<(VolumeId, SnapshotId)>,
     /// The moment all members belong to.
     pub created: Millis,
     /// What is happening to it.
     pub phase: Phase,
+}
+
+impl Group {
+    /// The pool that holds the record. It is the one in the id, but for a part of a group over several nodes, whose id
+    /// names the pool of the whole group's first member.
+    pub fn home(&self) -> PoolId {
+        self.members.first().map_or(self.id.pool(), |(_, snapshot)| snapshot.pool())
+    }
 }

@@ -63,8 +63,9 @@ pub struct Swept {
 }
 
 /// The calls that can be left half done. To die in the middle of another is to die before it.
-const HALVES: [&str; 9] = [
+const HALVES: [&str; 10] = [
     "write_file",
+    "write_at",
     "create_file",
     "clone_file",
     "copy_sparse",

@@ -175,6 +175,7 @@ impl Pool {
                 let new = names::new_beside(&image);
                 let _claim = self.claims.take(&new)?;
                 self.host.remove_file(&new)?;
+                self.host.remove_file(&self.names.volume(volume.id, Part::Partial))?;
                 self.host.remove_file(&image)?;
                 Ok(())
             }
@@ -276,6 +277,6 @@ pub(super) fn gone(what: &str, path: &Path) -> Error {
     Error::internal(format!("the bytes of {what} are gone: {} does not exist", path.display()))
 }
 
-fn wrong_length(path: &Path, is: u64, should: u64) -> Error {
+pub(super) fn wrong_length(path: &Path, is: u64, should: u64) -> Error {
     Error::internal(format!("{} has {is} bytes where its record says {should}", path.display()))
 }

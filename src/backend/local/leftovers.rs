@@ -121,6 +121,9 @@ impl Pool {
             Some((_, Part::New)) if of_volume => {
                 found("temporary file", "made for a volume by work that did not end", true, owner, true)
             }
+            Some((_, Part::Partial)) if of_volume => {
+                found("temporary file", "received for a volume that does not exist", true, owner, false)
+            }
             Some((_, Part::Old)) if of_volume => {
                 let replaced = self.host.metadata(&path.with_extension("sub"))?.is_some();
                 found(

@@ -24,6 +24,7 @@ mod leftovers;
 mod mounted;
 mod names;
 mod pool;
+mod receive;
 mod snapshot;
 mod subvolume;
 mod templates;
@@ -244,6 +245,31 @@ impl Backend for Local {
     ) -> Result<Vec<Run>> {
         let (base, target) = (base.map(own_snapshot), own_snapshot(target));
         self.hop(move |pool| pool.changed(base.as_ref(), &target, start, max)).await
+    }
+
+    async fn read(&self, snapshot: &Snapshot, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let snapshot = own_snapshot(snapshot);
+        self.hop(move |pool| pool.read(&snapshot, offset, len)).await
+    }
+
+    async fn receive_begin(&self, volume: &Volume) -> Result<bool> {
+        let volume = own(volume);
+        self.hop(move |pool| pool.receive_begin(&volume)).await
+    }
+
+    async fn receive(&self, volume: &Volume, offset: u64, bytes: Vec<u8>) -> Result<()> {
+        let volume = own(volume);
+        self.hop(move |pool| pool.receive(&volume, offset, &bytes)).await
+    }
+
+    async fn receive_flush(&self, volume: &Volume) -> Result<()> {
+        let volume = own(volume);
+        self.hop(move |pool| pool.receive_flush(&volume)).await
+    }
+
+    async fn receive_end(&self, volume: &Volume) -> Result<()> {
+        let volume = own(volume);
+        self.hop(move |pool| pool.receive_end(&volume)).await
     }
 
     async fn leftovers(&self, known: Known<'_>) -> Result<Vec<Leftover>> {

@@ -26,6 +26,8 @@ pub(super) enum Part {
     Subvolume,
     /// `ID.new`: about to become the whole one.
     New,
+    /// `ID.part`: the image of a volume whose bytes are still coming from another node.
+    Partial,
     /// `ID.old`: the subvolume that a replacement put aside.
     Old,
     /// `ID.cut`: a snapshot that is taken but not sealed.
@@ -35,10 +37,11 @@ pub(super) enum Part {
 }
 
 impl Part {
-    const ALL: [(Part, &'static str); 9] = [
+    const ALL: [(Part, &'static str); 10] = [
         (Part::Image, "img"),
         (Part::Subvolume, "sub"),
         (Part::New, "new"),
+        (Part::Partial, "part"),
         (Part::Old, "old"),
         (Part::Cut, "cut"),
         (Part::Record, "json"),

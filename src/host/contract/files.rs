@@ -12,6 +12,7 @@ pub(super) const CHECKS: &[Row] = &[
     ("a sparse file takes no space and is made only at a free name", sparse),
     ("a file of 1 MiB is read and a larger one is not", read_limit),
     ("a file grows by a hole and shrinks", set_len),
+    ("bytes are read and written within a file and never beyond its end", parts),
     ("allocating fills the holes and keeps the bytes", allocate),
     ("blocks of zeros are given back and the bytes stay", zeros),
     ("a rename replaces a file and keeps the inode", rename),
@@ -76,6 +77,28 @@ fn set_len(ctx: &Ctx) -> Done {
     ctx.host.set_len(&path, 4)?;
     same("grown again", ctx.host.read_file(&path)?, Some(b"12\0\0".to_vec()))?;
     caused("missing", ctx.host.set_len(&area.path("b"), 1), Cause::NotFound)
+}
+
+fn parts(ctx: &Ctx) -> Done {
+    let area = Area::new(ctx, "parts")?;
+    let path = area.path("a");
+    ctx.host.create_file(&path, 3 * MIB)?;
+    ctx.host.write_at(&path, MIB + 5, b"across")?;
+    ctx.host.write_at(&path, 2 * MIB - 2, &[7; 4])?;
+    same("read back", ctx.host.read_at(&path, MIB + 4, 8)?, b"\0across\0".to_vec())?;
+    same("over the edge of a block", ctx.host.read_at(&path, 2 * MIB - 3, 6)?, vec![0, 7, 7, 7, 7, 0])?;
+    let meta = ctx.host.metadata(&path)?;
+    holds("the rest is a hole", meta.is_some_and(|meta| meta.allocated <= MIB && meta.len == 3 * MIB))?;
+    same("a hole", ctx.host.read_at(&path, 0, 4)?, vec![0; 4])?;
+    same("at the end", ctx.host.read_at(&path, 3 * MIB - 1, 10)?, vec![0])?;
+    same("behind the end", ctx.host.read_at(&path, 4 * MIB, 10)?, Vec::new())?;
+    ctx.host.write_at(&path, 3 * MIB - 1, b"z")?;
+    same("the last byte", ctx.host.read_at(&path, 3 * MIB - 1, 10)?, b"z".to_vec())?;
+    caused("over the end", ctx.host.write_at(&path, 3 * MIB - 1, b"zz"), Cause::Invalid)?;
+    caused("far behind it", ctx.host.write_at(&path, u64::MAX, b"z"), Cause::Invalid)?;
+    same("length", ctx.host.metadata(&path)?.map(|meta| meta.len), Some(3 * MIB))?;
+    caused("missing", ctx.host.write_at(&area.path("b"), 0, b"z"), Cause::NotFound)?;
+    caused("reading what is missing", ctx.host.read_at(&area.path("b"), 0, 1), Cause::NotFound)
 }
 
 fn allocate(ctx: &Ctx) -> Done {

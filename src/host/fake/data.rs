@@ -27,6 +27,13 @@ pub(super) struct SuperBlock {
     pub(super) damaged: bool,
 }
 
+/// What the raw bytes of a superblock begin with.
+const SUPER: &[u8] = b"offshoot fake superblock ";
+/// What the raw bytes of a value begin with.
+const VALUE: &[u8] = b"offshoot fake value ";
+/// The raw bytes of what was deleted and not trimmed.
+const STALE: &[u8] = &[0xa5; 16];
+
 /// What one block holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
@@ -49,12 +56,51 @@ impl Content {
     pub(super) fn render(&self) -> Vec<u8> {
         let mut out = match self {
             Content::Bytes(bytes) => bytes.to_vec(),
-            Content::Super(sb) => format!("{sb:?}").into_bytes(),
-            Content::Value(value) => [value.0.as_bytes(), b"\0", &value.1].concat(),
-            Content::Stale => vec![0xa5; 16],
+            Content::Super(sb) => {
+                let SuperBlock { fs, uuid, size, dirty, damaged } = &**sb;
+                [SUPER, format!("{fs} {uuid} {size} {dirty} {damaged}\0").as_bytes()].concat()
+            }
+            Content::Value(value) => {
+                let head = format!("{} {}\0", value.0, value.1.len());
+                [VALUE, head.as_bytes(), &value.1].concat()
+            }
+            Content::Stale => STALE.to_vec(),
         };
         out.resize(BLOCK as usize, 0);
         out
+    }
+
+    /// The block that these raw bytes are: what was read from one image and written to another means the same there.
+    pub(super) fn parse(block: &[u8]) -> Self {
+        let plain = || Content::Bytes(block.into());
+        let head = |rest: &[u8]| {
+            let end = rest.iter().position(|b| *b == 0)?;
+            Some((String::from_utf8(rest[..end].to_vec()).ok()?, end + 1))
+        };
+        if let Some((text, _)) = block.strip_prefix(SUPER).and_then(head) {
+            let [fs, uuid, size, dirty, damaged] = text.split(' ').collect::<Vec<_>>()[..] else {
+                return plain();
+            };
+            let sb = SuperBlock {
+                fs: fs.to_owned(),
+                uuid: uuid.to_owned(),
+                size: size.parse().unwrap_or_default(),
+                dirty: dirty == "true",
+                damaged: damaged == "true",
+            };
+            return Content::Super(Arc::new(sb));
+        }
+        if let Some(rest) = block.strip_prefix(VALUE)
+            && let Some((text, from)) = head(rest)
+            && let Some((name, len)) = text.rsplit_once(' ')
+            && let Some(value) = len.parse().ok().and_then(|len: usize| rest.get(from..from + len))
+        {
+            return Content::Value(Arc::new((name.to_owned(), value.to_vec())));
+        }
+        match block.strip_prefix(STALE) {
+            Some(rest) if rest.iter().all(|b| *b == 0) => Content::Stale,
+            _ => plain(),
+        }
     }
 }
 
@@ -304,6 +350,23 @@ impl Data {
             let at = (index * BLOCK) as usize;
             for (slot, byte) in out.iter_mut().skip(at).zip(block.content.render()) {
                 *slot = byte;
+            }
+        }
+        out
+    }
+
+    /// Up to `len` bytes from `offset` on.
+    pub(super) fn bytes_at(&self, offset: u64, len: usize) -> Vec<u8> {
+        let end = offset.saturating_add(len as u64).min(self.len);
+        if end <= offset {
+            return Vec::new();
+        }
+        let mut out = vec![0; (end - offset) as usize];
+        for (index, block) in self.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)) {
+            for (at, byte) in (index * BLOCK..).zip(block.content.render()) {
+                if (offset..end).contains(&at) {
+                    out[(at - offset) as usize] = byte;
+                }
             }
         }
         out

@@ -93,6 +93,34 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn read_at(&self, path: &Path, offset: u64, len: usize) -> Step<Vec<u8>> {
+        let (_, ino) = self.there(path, Links::Inner)?;
+        Ok(self.file(ino)?.bytes_at(offset, len))
+    }
+
+    pub(super) fn write_at(&mut self, path: &Path, offset: u64, bytes: &[u8]) -> Step<()> {
+        let ino = self.file_to_change(path)?;
+        let len = self.file(ino)?.len;
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > len) {
+            return fail(Cause::Invalid, "the bytes reach beyond the end of the file");
+        }
+        let bytes = if self.halfway { &bytes[..bytes.len() / 2] } else { bytes };
+        let cow = self.fs(self.node(ino)?.fs)?.kind == "btrfs";
+        let (data, fs, _) = self.file_mut(ino)?;
+        let mut at = offset;
+        let end = offset + bytes.len() as u64;
+        while at < end {
+            let (index, inside) = (at / BLOCK, (at % BLOCK) as usize);
+            let upto = end.min((index + 1) * BLOCK);
+            let mut block = data.content(index).map_or_else(|| vec![0; BLOCK as usize], Content::render);
+            let new = &bytes[(at - offset) as usize..(upto - offset) as usize];
+            block[inside..inside + new.len()].copy_from_slice(new);
+            data.write(&mut fs.space, cow, index, Content::parse(&block))?;
+            at = upto;
+        }
+        self.die_halfway()
+    }
+
     pub(super) fn create_file(&mut self, path: &Path, len: u64) -> Step<()> {
         let found = self.free_place(path)?;
         let len = if self.halfway { 0 } else { len };

@@ -46,6 +46,14 @@ impl Host for Fake {
         self.run("write_file", path, true, |w| w.write_file(path, bytes))
     }
 
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> HostResult<Vec<u8>> {
+        self.run("read_at", path, false, |w| w.read_at(path, offset, len))
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> HostResult<()> {
+        self.run("write_at", path, true, |w| w.write_at(path, offset, bytes))
+    }
+
     fn create_file(&self, path: &Path, len: u64) -> HostResult<()> {
         self.run("create_file", path, true, |w| w.create_file(path, len))
     }

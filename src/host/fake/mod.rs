@@ -273,6 +273,7 @@ impl Fake {
 /// The calls that take several steps, and can therefore be left half done.
 const HALVES: &[&str] = &[
     "write_file",
+    "write_at",
     "create_file",
     "clone_file",
     "copy_sparse",

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{self, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat};
@@ -115,6 +115,34 @@ pub(super) fn read_file(path: &Path) -> HostResult<Option<Vec<u8>>> {
 /// See [`Host::write_file`](crate::host::Host::write_file).
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> HostResult<()> {
     create_filled("write", path, |file| File::from(file).write_all(bytes).at("write", path))
+}
+
+/// See [`Host::read_at`](crate::host::Host::read_at).
+pub(super) fn read_at(path: &Path, offset: u64, len: usize) -> HostResult<Vec<u8>> {
+    let file = File::from(open("pread", path, OFlags::RDONLY)?);
+    let mut bytes = vec![0; len];
+    let mut done = 0;
+    while done < len {
+        match file.read_at(&mut bytes[done..], offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(fail("pread", path, error)),
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}
+
+/// See [`Host::write_at`](crate::host::Host::write_at).
+pub(super) fn write_at(path: &Path, offset: u64, bytes: &[u8]) -> HostResult<()> {
+    let file = File::from(open("pwrite", path, OFlags::RDWR)?);
+    let len = file.metadata().at("pwrite", path)?.size();
+    if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > len) {
+        let detail = format!("{} bytes at {offset} reach beyond its end, {len}", bytes.len());
+        return Err(HostError::new("pwrite", path, Cause::Invalid, detail));
+    }
+    file.write_all_at(bytes, offset).at("pwrite", path)
 }
 
 /// See [`Host::create_file`](crate::host::Host::create_file).

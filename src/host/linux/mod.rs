@@ -67,6 +67,14 @@ impl Host for Linux {
         files::write_file(path, bytes)
     }
 
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> HostResult<Vec<u8>> {
+        files::read_at(path, offset, len)
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> HostResult<()> {
+        files::write_at(path, offset, bytes)
+    }
+
     fn create_file(&self, path: &Path, len: u64) -> HostResult<()> {
         files::create_file(path, len)
     }
