@@ -40,7 +40,7 @@ image() { # NAME CONFIG: from $part/NAME
     oci_archive "$part/$1.tar" "localhost/offshoot-test/$1:1" "$part/$1" "$2" plain >/dev/null
     rm -rf "${part:?}/$1"
 }
-busybox() { # ROOT
+add_busybox() { # ROOT
     local applet
     oci_copy "$1" /usr/bin/busybox
     busybox --list-full | while read -r applet; do
@@ -58,7 +58,7 @@ base)
         image "$name" "{\"Entrypoint\":[\"/usr/bin/$name\"],\"User\":\"65532\"}"
     done
     oci_root "$part/busybox"
-    busybox "$part/busybox"
+    add_busybox "$part/busybox"
     image busybox '{"Entrypoint":["/bin/sh"],"Env":["PATH=/usr/sbin:/usr/bin"]}'
     ;;
 postgres)
@@ -67,7 +67,7 @@ postgres)
     server=$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 2>/dev/null | sort -V | tail -n 1)
     [ -n "$server" ] || { echo "cluster-images.sh: there is no PostgreSQL: run scripts/setup.sh e2e" >&2; exit 1; }
     oci_root "$root"
-    busybox "$root"
+    add_busybox "$root"
     programs=()
     for name in initdb postgres pg_ctl pgbench psql pg_isready pg_checksums pg_controldata; do programs+=("$server/bin/$name"); done
     oci_copy "$root" "${programs[@]}"

@@ -33,7 +33,8 @@ go_begin() { # PURPOSE FILE…
         exit 0
     fi
     part=$bin.part
-    rm -rf "$part"
+    # Those of builds that were broken off, too: it is ours alone while the lock is.
+    rm -rf "$cache"/*.part
     mkdir -p "$part"
 }
 

@@ -14,7 +14,7 @@ oci_copy() { # ROOT FILE…
         real=$(realpath "$file")
         oci_place "$root" "$real" "$file"
         # Not a dynamic program: ldd says so and fails.
-        ldd "$real" 2>/dev/null | sed -nE 's/^.*=> (\/[^ ]+) .*/\1/p; s/^\s*(\/[^ ]+) \(.*/\1/p' | while read -r library; do
+        { ldd "$real" 2>/dev/null || :; } | sed -nE 's/^.*=> (\/[^ ]+) .*/\1/p; s/^\s*(\/[^ ]+) \(.*/\1/p' | while read -r library; do
             oci_place "$root" "$(realpath "$library")" "$library"
         done
     done
