@@ -82,11 +82,15 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let rpc = Rpc::from_path(request.uri().path());
         let endless = is_endless(rpc, request.uri().path());
         let label = rpc.map_or(OTHER, Rpc::path);
         let id = request_id(request.headers());
+        // A router passes it on, so that a call has one name in all logs.
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            request.headers_mut().insert(REQUEST_ID, id);
+        }
         let span = tracing::info_span!("call", rpc = label, id = id.as_str());
         let mut outcome = Outcome { call: self.layer.metrics.call(label), span: span.clone(), told: false };
         if !(self.layer.admit)(request.extensions(), rpc) {

@@ -2,46 +2,15 @@
 
 use tonic::{Request, Response, Status};
 
+use super::capabilities::{self, entries};
 use super::rpc::Rpc;
 use super::{Edge, answer, parse, render};
 use crate::proto::csi::controller_server::Controller;
-use crate::proto::csi::controller_service_capability::rpc::Type as Can;
-use crate::proto::csi::controller_service_capability::{Rpc as CanRpc, Type};
 use crate::proto::csi::*;
 use crate::service::api;
 use crate::volume::names::{check_name, check_node_id};
 use crate::volume::params::{CreateParams, MutableParams, SnapshotParams};
 use crate::volume::{Error, Result as Outcome};
-
-/// Everything that the controller service can do.
-const CAN: [Can; 17] = [
-    Can::CreateDeleteVolume,
-    Can::PublishUnpublishVolume,
-    Can::ListVolumes,
-    Can::GetCapacity,
-    Can::CreateDeleteSnapshot,
-    Can::ListSnapshots,
-    Can::CloneVolume,
-    Can::PublishReadonly,
-    Can::ExpandVolume,
-    Can::ListVolumesPublishedNodes,
-    Can::VolumeCondition,
-    Can::GetVolume,
-    Can::SingleNodeMultiWriter,
-    Can::ModifyVolume,
-    Can::GetSnapshot,
-    Can::GetVolumeHealth,
-    Can::ListVolumeHealth,
-];
-
-/// The most entries of one answer, also where the caller sets no limit: the sidecars read at most 4 MiB, and an entry
-/// with topology and condition can take some hundred bytes.
-const MAX_ENTRIES: i32 = 4000;
-
-/// How many entries to ask for. A negative number goes on to where it is refused.
-pub(super) fn entries(max: i32) -> i32 {
-    if max == 0 { MAX_ENTRIES } else { max.min(MAX_ENTRIES) }
-}
 
 #[tonic::async_trait]
 impl Controller for Edge {
@@ -178,10 +147,7 @@ impl Controller for Edge {
         &self,
         _: Request<ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
-        let one =
-            |can: Can| ControllerServiceCapability { r#type: Some(Type::Rpc(CanRpc { r#type: can as i32 })) };
-        let capabilities = CAN.map(one).into();
-        answer(Rpc::ControllerGetCapabilities, Ok(ControllerGetCapabilitiesResponse { capabilities }))
+        answer(Rpc::ControllerGetCapabilities, Ok(capabilities::controller()))
     }
 
     async fn create_snapshot(

@@ -10,7 +10,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::controller::entries;
+use super::capabilities::entries;
 use super::rpc::Rpc;
 use super::{Edge, answer, copies_render as show, parse};
 use crate::backend::{Place, PoolSpec};

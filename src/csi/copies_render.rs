@@ -43,6 +43,7 @@ pub(super) fn node(service: &Service, entry: &LineageEntry) -> pb::LineageNode {
     node.kind = kind(id) as i32;
     node.state = state(phase) as i32;
     node.pool = id.pool().to_string();
+    node.place = entry.place.to_string();
     node.backend = service.backend_of(id.pool()).to_owned();
     if let Some(parent) = entry.parent {
         node.parent_id = parent.to_string();

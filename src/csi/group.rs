@@ -3,10 +3,8 @@
 use tonic::{Request, Response, Status};
 
 use super::rpc::Rpc;
-use super::{Edge, answer, parse, render};
+use super::{Edge, answer, capabilities, parse, render};
 use crate::proto::csi::group_controller_server::GroupController;
-use crate::proto::csi::group_controller_service_capability::rpc::Type as Can;
-use crate::proto::csi::group_controller_service_capability::{Rpc as CanRpc, Type};
 use crate::proto::csi::*;
 use crate::volume::names::check_name;
 use crate::volume::params::SnapshotParams;
@@ -23,12 +21,7 @@ impl GroupController for Edge {
         &self,
         _: Request<GroupControllerGetCapabilitiesRequest>,
     ) -> Result<Response<GroupControllerGetCapabilitiesResponse>, Status> {
-        let can = CanRpc { r#type: Can::CreateDeleteGetVolumeGroupSnapshot as i32 };
-        let capabilities = vec![GroupControllerServiceCapability { r#type: Some(Type::Rpc(can)) }];
-        answer(
-            Rpc::GroupControllerGetCapabilities,
-            Ok(GroupControllerGetCapabilitiesResponse { capabilities }),
-        )
+        answer(Rpc::GroupControllerGetCapabilities, Ok(capabilities::group_controller()))
     }
 
     async fn create_volume_group_snapshot(

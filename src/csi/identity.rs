@@ -3,22 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use super::rpc::Rpc;
-use super::{Edge, answer};
+use super::{Edge, answer, capabilities};
 use crate::admin::Ready as _;
 use crate::proto::csi::identity_server::Identity;
-use crate::proto::csi::plugin_capability::service::Type as Service;
-use crate::proto::csi::plugin_capability::volume_expansion::Type as Expansion;
-use crate::proto::csi::plugin_capability::{self, Type};
 use crate::proto::csi::*;
-
-/// The services on this socket.
-const SERVICES: [Service; 5] = [
-    Service::ControllerService,
-    Service::VolumeAccessibilityConstraints,
-    Service::GroupControllerService,
-    Service::SnapshotMetadataService,
-    Service::SnapshotAccessibilityConstraints,
-];
 
 #[tonic::async_trait]
 impl Identity for Edge {
@@ -26,26 +14,14 @@ impl Identity for Edge {
         &self,
         _: Request<GetPluginInfoRequest>,
     ) -> Result<Response<GetPluginInfoResponse>, Status> {
-        let info = GetPluginInfoResponse {
-            name: self.driver.to_string(),
-            vendor_version: env!("CARGO_PKG_VERSION").to_owned(),
-            manifest: Default::default(),
-        };
-        answer(Rpc::GetPluginInfo, Ok(info))
+        answer(Rpc::GetPluginInfo, Ok(capabilities::plugin_info(&self.driver)))
     }
 
     async fn get_plugin_capabilities(
         &self,
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
-        let services =
-            SERVICES.map(|service| Type::Service(plugin_capability::Service { r#type: service as i32 }));
-        // ONLINE says "also while published"; OFFLINE would say "only while not".
-        let expansion =
-            Type::VolumeExpansion(plugin_capability::VolumeExpansion { r#type: Expansion::Online as i32 });
-        let all = services.into_iter().chain([expansion]);
-        let capabilities = all.map(|kind| PluginCapability { r#type: Some(kind) }).collect();
-        answer(Rpc::GetPluginCapabilities, Ok(GetPluginCapabilitiesResponse { capabilities }))
+        answer(Rpc::GetPluginCapabilities, Ok(capabilities::plugin()))
     }
 
     /// Not ready is an answer and no error: an error makes kubelet's probe restart the driver, which mends no pool.

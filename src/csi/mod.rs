@@ -5,6 +5,7 @@
 //! answers turns into a code in `status`, and nowhere else.
 
 pub mod calls;
+pub mod capabilities;
 pub mod rpc;
 pub mod server;
 pub mod socket;

@@ -76,6 +76,32 @@ pub fn status(rpc: Rpc, error: &Error) -> Status {
     Status::new(code(rpc, error.kind()), error.to_string())
 }
 
+/// The answer to a caller whose call was answered by another server: what that one said, without the headers that were
+/// between it and us.
+pub fn passed_on(said: &Status) -> Status {
+    Status::with_details(said.code(), said.message(), said.details().to_vec().into())
+}
+
+/// Whether the one who gave this answer may still be at it, or will be when the call comes again.
+pub fn may_continue(said: &Status) -> bool {
+    matches!(said.code(), Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted)
+}
+
+/// Whether this answer says that there is no room, no place or no source here.
+pub fn is_exhausted(said: &Status) -> bool {
+    said.code() == Code::ResourceExhausted
+}
+
+/// Whether this answer says that the object does not exist.
+pub fn is_not_found(said: &Status) -> bool {
+    said.code() == Code::NotFound
+}
+
+/// Whether this answer says that the server cannot answer now.
+pub fn is_unavailable(said: &Status) -> bool {
+    said.code() == Code::Unavailable
+}
+
 /// The answer to a call during which the server panicked. The text of the panic stays in the log.
 pub fn panicked() -> Status {
     Status::internal(

@@ -7,9 +7,11 @@
 
 mod pools;
 mod registry;
+mod router;
 mod source;
 pub mod table;
 
 pub use pools::{Observe, PoolReading, Reading};
 pub use registry::{Call, Metrics};
+pub use router::{AgentState, RouterFigures};
 pub use source::PoolFigures;

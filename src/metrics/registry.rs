@@ -13,12 +13,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric as Encoded, Registry, Unit};
 
 use super::pools::{Observe, Pools};
+use super::router::RouterFigures;
 use super::table::{self, Metric};
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// From a call that only looks something up to one that waits for a slow disk.
-const RPC_BUCKETS: [f64; 14] =
+pub(super) const RPC_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
 
 /// Around the promises: a freeze under a second, and never over ten.
@@ -35,6 +36,7 @@ pub struct Metrics {
     panics: Counter<u64, AtomicU64>,
     certificates: Family<Labels<1>, Gauge>,
     pools: Arc<Pools>,
+    router: RouterFigures,
 }
 
 impl Metrics {
@@ -63,8 +65,10 @@ impl Metrics {
         register(&mut registry, &table::FREEZE_DURATION, freezes.clone());
         register(&mut registry, &table::PANICS, panics.clone());
         register(&mut registry, &table::CERTIFICATE_EXPIRY, certificates.clone());
+        let router = RouterFigures::default();
+        router.register(&mut registry);
         registry.register_collector(Box::new(pools.clone()));
-        Arc::new(Metrics { registry, calls, durations, in_flight, freezes, panics, certificates, pools })
+        Arc::new(Metrics { registry, calls, durations, in_flight, freezes, panics, certificates, pools, router })
     }
 
     /// Says who answers for figures about pools.
@@ -94,6 +98,11 @@ impl Metrics {
         self.certificates.get_or_create(&[("role", role)]).set(seconds);
     }
 
+    /// The figures of the router.
+    pub fn router(&self) -> &RouterFigures {
+        &self.router
+    }
+
     /// Everything in the OpenMetrics text format, with fresh figures about pools.
     pub async fn scrape(&self) -> Result<String, fmt::Error> {
         self.pools.refresh().await;
@@ -103,7 +112,7 @@ impl Metrics {
     }
 }
 
-fn register(registry: &mut Registry, metric: &Metric, value: impl Encoded) {
+pub(super) fn register(registry: &mut Registry, metric: &Metric, value: impl Encoded) {
     match metric.unit {
         "" => registry.register(metric.name, metric.help, value),
         "seconds" => registry.register_with_unit(metric.name, metric.help, Unit::Seconds, value),
@@ -179,6 +188,9 @@ mod tests {
         metrics.call("csi.v1.Node/NodeGetInfo").ended("OK");
         metrics.freeze(Duration::from_millis(3));
         metrics.certificate_expires("node", Duration::from_secs(1_800_000_000));
+        metrics.router().agent("n2", super::super::AgentState::Connected);
+        metrics.router().forwarded("n2", Duration::from_millis(3));
+        metrics.router().partial("csi.v1.Controller/ListVolumes");
         let text = metrics.scrape().await.unwrap();
         (metrics, source, text)
     }

@@ -177,8 +177,33 @@ pub const POOL_LOOPS_BUFFERED: Metric = metric(
     "Attached loop devices without direct I/O, which cost memory twice",
 );
 
+/// Agents of a router.
+pub const ROUTER_AGENTS: Metric = metric(
+    "router_agents",
+    Type::Gauge,
+    "",
+    &["node", "state"],
+    "1 for how the agent of a node stands with the router (idle, connected or unreachable), else 0",
+);
+/// How long agents take.
+pub const ROUTER_FORWARD: Metric = metric(
+    "router_forward",
+    Type::Histogram,
+    "seconds",
+    &["node"],
+    "Time from a call's being passed on to a node's agent to the agent's answer",
+);
+/// Answers that leave something out.
+pub const ROUTER_PARTIAL: Metric = metric(
+    "router_partial_answers",
+    Type::Counter,
+    "",
+    &["rpc"],
+    "Answers that leave out what is on nodes whose agents could not be reached",
+);
+
 /// Every metric, in the order of the scrape and of the page.
-pub const ALL: [&Metric; 17] = [
+pub const ALL: [&Metric; 20] = [
     &BUILD,
     &RPC_CALLS,
     &RPC_DURATION,
@@ -196,4 +221,7 @@ pub const ALL: [&Metric; 17] = [
     &POOL_SNAPSHOTS,
     &POOL_ORPHANS,
     &POOL_LOOPS_BUFFERED,
+    &ROUTER_AGENTS,
+    &ROUTER_FORWARD,
+    &ROUTER_PARTIAL,
 ];

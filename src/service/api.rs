@@ -1,19 +1,15 @@
 //! What goes in and out of the use cases. The edge fills these from a request and renders the answers.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backend::{Capacity, Fault, PoolInfo, Usage};
+use crate::volume::lineage::Place;
 use crate::volume::params::CreateParams;
 use crate::volume::size::Range;
 use crate::volume::{AccessMode, Capability, FsType, Group, GroupId, ObjectId, Snapshot, SnapshotId, Volume};
 
-/// Topology segments, such as `topology.offshoot.dev/node` to the node's id.
-pub type Segments = BTreeMap<String, String>;
-
-/// The topology key whose value is the id of the node that holds the data.
-pub const TOPOLOGY_NODE: &str = "topology.offshoot.dev/node";
+pub use crate::volume::topology::Segments;
 
 /// What CreateVolume is to copy, as the request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +124,8 @@ pub struct Replaced {
 /// One object of the lineage.
 #[derive(Debug, Clone)]
 pub struct LineageEntry {
+    /// Where it stands in the listing.
+    pub place: Place,
     /// The object.
     pub object: LineageObject,
     /// What it came from.

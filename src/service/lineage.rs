@@ -6,44 +6,13 @@
 //! then it takes the parent's place in time and comes after it.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::str::FromStr;
-
-use uuid::Uuid;
 
 use super::api::{LineageEntry, LineageObject, Page};
 use super::catalog::Catalog;
 use super::{Inner, Service};
-use crate::volume::lineage::Link;
+use crate::volume::lineage::{Link, Place};
 use crate::volume::page::Ask;
 use crate::volume::{Error, GroupId, ObjectId, Result};
-
-/// Where an object stands in the order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    /// The latest making among the object and what it came from.
-    newest: Uuid,
-    /// How far below that one it hangs.
-    steps: usize,
-    id: ObjectId,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.newest.simple(), self.steps, self.id)
-    }
-}
-
-impl FromStr for Place {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.splitn(3, '.');
-        let mut part = || parts.next().ok_or(());
-        let newest = Uuid::try_parse(part()?).map_err(drop)?;
-        Ok(Place { newest, steps: part()?.parse().map_err(drop)?, id: part()?.parse().map_err(drop)? })
-    }
-}
 
 impl Service {
     /// A page of the lineage, in the order of making: everything, or what `of` came from and what came from it, with
@@ -69,19 +38,20 @@ impl Service {
                     family(&catalog, found.ok_or_else(|| Error::not_found(format!("object {of:?}")))?)
                 }
             };
-            let page = ask.take(places(&catalog, ids).into_iter().map(|place| (place, place.id)));
-            (page.items.iter().filter_map(|&id| object(&catalog, id)).collect::<Vec<_>>(), page.next)
+            let page = ask.take(places(&catalog, ids).into_iter().map(|place| (place, place)));
+            let objects = page.items.iter().filter_map(|place| Some((*place, object(&catalog, place.id)?)));
+            (objects.collect::<Vec<_>>(), page.next)
         };
         let mut entries = Vec::with_capacity(objects.len());
-        for object in objects {
-            entries.push(self.inner.lineage_entry(object, usage).await);
+        for (place, object) in objects {
+            entries.push(self.inner.lineage_entry(place, object, usage).await);
         }
         Ok(Page { entries, next: next.unwrap_or_default() })
     }
 }
 
 impl Inner {
-    async fn lineage_entry(&self, object: LineageObject, usage: bool) -> LineageEntry {
+    async fn lineage_entry(&self, place: Place, object: LineageObject, usage: bool) -> LineageEntry {
         let asked = |pool| if usage { self.pool(pool).ok() } else { None };
         let (usage, parent, in_use) = match &object {
             LineageObject::Volume(volume) => {
@@ -100,7 +70,7 @@ impl Inner {
             }
             LineageObject::Group { .. } => (None, None, false),
         };
-        LineageEntry { object, parent, usage, in_use }
+        LineageEntry { place, object, parent, usage, in_use }
     }
 }
 

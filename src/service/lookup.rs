@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::api::{Segments, TOPOLOGY_NODE, VolumeStatus};
+use super::api::{Segments, VolumeStatus};
 use super::pool::Pool;
 use super::{Inner, Service};
 use crate::backend::Fault;
 use crate::volume::ObjectId;
+use crate::volume::topology;
 use crate::volume::{
     Error, Group, GroupId, Kind, Phase, PoolId, Result, Snapshot, SnapshotId, Volume, VolumeId,
 };
@@ -86,14 +87,12 @@ impl Inner {
 
     /// This node's topology segments.
     pub(super) fn topology(&self) -> Segments {
-        Segments::from([(TOPOLOGY_NODE.to_owned(), self.settings.node_id.clone())])
+        topology::of_node(&self.settings.node_id)
     }
 
     /// Whether this node is one of those that a request may be served from.
     pub(super) fn is_asked(&self, requisite: &[Segments]) -> bool {
-        let here = self.topology();
-        let fits = |segments: &Segments| segments.iter().all(|(key, value)| here.get(key) == Some(value));
-        requisite.is_empty() || requisite.iter().any(fits)
+        topology::may_serve(&self.topology(), requisite)
     }
 
     /// The volume with what is known of its use.

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::digest::digest;
+
 /// The number of characters in a pool id.
 pub const POOL_ID_LEN: usize = 8;
 
@@ -144,6 +146,31 @@ object_id!(
     "g"
 );
 
+impl GroupId {
+    /// A new id in `pool` for a group of all of `members` (the ids of volumes, in any order), which says so: see
+    /// [`GroupId::is_of`].
+    pub fn of(pool: PoolId, members: &[String]) -> Self {
+        let mut bytes = Uuid::now_v7().into_bytes();
+        // The half behind the time is random anyway, but for the two bits of the variant.
+        let half = u64::from_be_bytes(members_digest(members)) & (u64::MAX >> 2) | 1 << 63;
+        bytes[8..].copy_from_slice(&half.to_be_bytes());
+        GroupId { pool, unique: Uuid::from_bytes(bytes) }
+    }
+
+    /// Whether [`GroupId::of`] made this id for exactly these members. Parts of a group on several nodes know only
+    /// their own members, and still it must be certain whose they are before any is removed.
+    pub fn is_of(&self, members: &[String]) -> bool {
+        GroupId::of(self.pool, members).unique.as_bytes()[8..] == self.unique.as_bytes()[8..]
+    }
+}
+
+fn members_digest(members: &[String]) -> [u8; 8] {
+    let mut members: Vec<&str> = members.iter().map(String::as_str).collect();
+    members.sort_unstable();
+    let [a, b, c, d, e, f, g, h, ..] = digest(members).to_be_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
 /// The id of anything that has a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectId {
@@ -239,6 +266,23 @@ fn parse(prefix: &str, text: &str) -> Result<(PoolId, Uuid), NotOurs> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_id_of_a_group_says_whose_it_is() {
+        let pool = PoolId::random();
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let group = GroupId::of(pool, &ids(&["v-a", "v-b"]));
+        let check = |members: &[&str], expect: bool| assert_eq!(group.is_of(&ids(members)), expect, "{members:?}");
+        check(&["v-a", "v-b"], true);
+        check(&["v-b", "v-a"], true);
+        check(&["v-a"], false);
+        check(&["v-a", "v-b", "v-c"], false);
+        assert!(!GroupId::new(pool).is_of(&ids(&["v-a", "v-b"])));
+        assert_eq!(group.unique().get_version_num(), 7);
+        assert_eq!(group.unique().get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(group.to_string().parse(), Ok(group));
+        assert_ne!(GroupId::of(pool, &ids(&["v-a", "v-b"])), group);
+    }
 
     #[test]
     fn an_id_is_read_back_as_it_was_written() {

@@ -5,6 +5,10 @@
 //! ([`Volume::base`]) is no parent here: it may be the volume's own snapshot, and the picture would turn in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
 
 use super::id::ObjectId;
 use super::record::{Snapshot, Source, Volume};
@@ -31,6 +35,35 @@ impl From<&Volume> for Link {
 impl From<&Snapshot> for Link {
     fn from(snapshot: &Snapshot) -> Self {
         Link { id: ObjectId::Snapshot(snapshot.id), parent: Some(ObjectId::Volume(snapshot.volume)) }
+    }
+}
+
+/// Where an object stands in a listing of the lineage. Tokens name it, and it is the same on every node, so that the
+/// lists of several can be merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The latest making among the object and what it came from.
+    pub newest: Uuid,
+    /// How far below that one it hangs.
+    pub steps: usize,
+    /// The object.
+    pub id: ObjectId,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.newest.simple(), self.steps, self.id)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || parts.next().ok_or(());
+        let newest = Uuid::try_parse(part()?).map_err(drop)?;
+        Ok(Place { newest, steps: part()?.parse().map_err(drop)?, id: part()?.parse().map_err(drop)? })
     }
 }
 

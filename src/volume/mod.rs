@@ -12,6 +12,7 @@ pub mod record;
 pub mod spec;
 
 pub mod capacity;
+pub mod digest;
 pub mod extents;
 pub mod lineage;
 pub mod mkfs_options;
@@ -23,6 +24,7 @@ pub mod param_docs;
 pub mod params;
 pub mod quantity;
 pub mod superblock;
+pub mod topology;
 
 pub use error::{Error, Kind, Result};
 pub use id::{GroupId, ObjectId, PoolId, SnapshotId, VolumeId};

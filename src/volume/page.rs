@@ -29,6 +29,11 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// The token of the page that begins behind `key`.
+pub fn token(key: &impl Display) -> String {
+    format!("{PREFIX}{key}")
+}
+
 impl<K: FromStr + Display + Ord> Ask<K> {
     /// Reads `starting_token` and `max_entries`; zero entries means all, as in CSI.
     ///
@@ -64,7 +69,7 @@ impl<K: FromStr + Display + Ord> Ask<K> {
             last = Some(key);
         }
         let more = rest.next().is_some();
-        Page { items, next: last.filter(|_| more).map(|key| format!("{PREFIX}{key}")) }
+        Page { items, next: last.filter(|_| more).map(|key| token(&key)) }
     }
 }
 
