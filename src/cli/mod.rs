@@ -1,8 +1,8 @@
 //! The command line: one file per command.
 //!
-//! `serve` runs the server; every other command is a client of its socket, or needs no server at all. Exit codes: 0
-//! when it worked, 1 when it did not (one line on standard error says why and what to do), 2 when the command line
-//! was not understood. Answers go to standard output and nothing else does.
+//! `serve` and `controller` run servers; every other command is a client of their socket, or needs no server at all.
+//! Exit codes: 0 when it worked, 1 when it did not (one line on standard error says why and what to do), 2 when the
+//! command line was not understood. Answers go to standard output and nothing else does.
 
 mod changed;
 pub mod client;

@@ -30,35 +30,42 @@ impl Serve {
     pub(super) fn run(self) -> Result<()> {
         let file = self.config.as_deref().map(ServeOptions::read).transpose()?.unwrap_or_default();
         let config = self.options.resolve(file)?;
-        role::run(&config.telemetry(), "offshoot", || serve(config))
+        role::run(&config.server.telemetry(), "offshoot", || serve(config))
     }
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let (metrics, stop) = role::begin(&config.driver_name, &config.node_id)?;
+    let (metrics, stop) = role::begin(&config.server.driver_name, &config.node_id)?;
     // Both before any work, so that a taken address is an error at start.
-    let socket = Socket::bind(&config.endpoint)?;
+    let socket = Socket::bind(&config.server.endpoint)?;
     let service = machine::use_cases(&config, metrics.clone())?;
-    let edge = Edge::new(service.clone(), &config.driver_name);
-    role::admin_page(config.admin_addr, &metrics, Arc::new(edge.clone()), &stop).await?;
+    let edge = Edge::new(service.clone(), &config.server.driver_name);
+    role::admin_page(config.server.admin_addr, &metrics, Arc::new(edge.clone()), &stop).await?;
     let mut services = tonic::service::Routes::builder();
     edge.add_to(&mut services);
     let health = server::with_reflection_and_health(&mut services)?;
     server::report_health(&health, false).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        socket = %config.endpoint.display(),
-        admin = config.admin_addr.map(tracing::field::display),
+        socket = %config.server.endpoint.display(),
+        admin = config.server.admin_addr.map(tracing::field::display),
         node = config.node_id,
-        driver = config.driver_name,
+        driver = config.server.driver_name,
         "serving"
     );
 
     // Calls are answered (with "starting") while the pools are opened: sidecars give up on a socket that is silent.
     let opening = tokio::spawn(machine::open(service.clone(), config.pools, edge, health, stop.clone()));
     let calls = CallLayer::new(metrics, stop.clone());
-    let served =
-        server::serve(socket, services.routes(), calls, service.drain(), stop, config.shutdown_timeout).await;
+    let served = server::serve(
+        socket,
+        services.routes(),
+        calls,
+        service.drain(),
+        stop,
+        config.server.shutdown_timeout,
+    )
+    .await;
     let opened = opening.await.context("opening the pools did not end")?;
     opened.and(served)?;
     tracing::info!("stopped");

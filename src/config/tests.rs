@@ -2,6 +2,7 @@
 
 use super::*;
 use clap::{Args as _, FromArgMatches as _};
+use std::collections::BTreeMap;
 
 fn flags(args: &[&str]) -> Result<ServeOptions, clap::Error> {
     let command = ServeOptions::augment_args(clap::Command::new("serve").no_binary_name(true));
@@ -9,7 +10,7 @@ fn flags(args: &[&str]) -> Result<ServeOptions, clap::Error> {
 }
 
 fn file(text: &str) -> ServeOptions {
-    ServeOptions::parse(text).unwrap()
+    parse::<ServeOptions>(text).unwrap()
 }
 
 #[test]
@@ -21,16 +22,21 @@ fn a_flag_is_stronger_than_the_file_and_the_file_than_the_default() {
     assert_eq!(config.node_id, "a");
     assert_eq!(config.reserve, Share::Bytes(1 << 30));
     assert_eq!(config.freeze_limit, Duration::from_secs(3));
-    assert_eq!(config.shutdown_timeout, DEFAULT_SHUTDOWN_TIMEOUT);
-    assert_eq!(config.endpoint, Path::new(DEFAULT_ENDPOINT));
+    assert_eq!(config.server.shutdown_timeout, DEFAULT_SHUTDOWN_TIMEOUT);
+    assert_eq!(config.server.endpoint, Path::new(DEFAULT_ENDPOINT));
     assert_eq!(config.pools, BTreeMap::from([("x".to_owned(), "/x".into())]));
-    assert_eq!(config.admin_addr, None);
+    assert_eq!(config.server.admin_addr, None);
 }
 
 #[test]
 fn every_flag_has_its_variable_its_key_in_the_file_and_a_line_of_help() {
-    let command = ServeOptions::augment_args(clap::Command::new("serve"));
-    let known = ServeOptions::parse("no-such-key = 1").unwrap_err().to_string();
+    check_flags::<ServeOptions>();
+    check_flags::<ControllerOptions>();
+}
+
+fn check_flags<T: clap::Args + DeserializeOwned + std::fmt::Debug>() {
+    let command = T::augment_args(clap::Command::new("server"));
+    let known = parse::<T>("no-such-key = 1").unwrap_err().to_string();
     for arg in command.get_arguments() {
         let long = arg.get_long().unwrap();
         let variable = format!("OFFSHOOT_{}", long.replace('-', "_").to_uppercase());
@@ -48,21 +54,21 @@ fn the_defaults_in_the_help_are_the_defaults() {
         command.get_arguments().find(|a| a.get_id() == id).unwrap().get_help().unwrap().to_string()
     };
     let check = |id: &str, value: String| assert!(help(id).ends_with(&format!("[default: {value}]")), "{id}");
-    check("endpoint", config.endpoint.display().to_string());
+    check("endpoint", config.server.endpoint.display().to_string());
     check("state_dir", config.state_dir.display().to_string());
     check("max_volumes_per_node", config.max_volumes_per_node.to_string());
     check("reserve", config.reserve.to_string());
-    check("driver_name", config.driver_name);
+    check("driver_name", config.server.driver_name);
     check("freeze_limit", Span(config.freeze_limit).to_string());
-    check("shutdown_timeout", Span(config.shutdown_timeout).to_string());
+    check("shutdown_timeout", Span(config.server.shutdown_timeout).to_string());
 }
 
 #[test]
 fn a_key_that_is_not_known_is_refused_with_its_line() {
-    let error = ServeOptions::parse("node-id = 'n'\n\nfreeze_limit = '3s'\n").unwrap_err().to_string();
+    let error = parse::<ServeOptions>("node-id = 'n'\n\nfreeze_limit = '3s'\n").unwrap_err().to_string();
     assert!(error.contains("line 3") && error.contains("freeze_limit"), "{error}");
     assert!(!error.ends_with('\n'));
-    let error = ServeOptions::parse("freeze-limit = 'soon'").unwrap_err().to_string();
+    let error = parse::<ServeOptions>("freeze-limit = 'soon'").unwrap_err().to_string();
     assert!(error.contains("give one such as 10s"), "{error}");
 }
 
@@ -105,4 +111,25 @@ fn two_pools_have_neither_one_name_nor_one_directory() {
     };
     check("node-id = 'n'\npool = ['a=/x', 'a=/y']", "give each pool its own name");
     check("node-id = 'n'\npool = ['a=/x', 'b=/x/']", "are the same directory");
+}
+
+#[test]
+fn a_controller_knows_each_agent_by_its_node_and_once() {
+    let check = |text: &str, expect: Result<&str, &str>| {
+        let config = parse::<ControllerOptions>(text).and_then(|o| o.resolve(ControllerOptions::default()));
+        let found = config.map(|c| c.agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        match (found, expect) {
+            (Ok(found), Ok(expect)) => assert_eq!(found, expect),
+            (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+    };
+    check("", Ok(""));
+    check("agent = ['b=10.0.0.2:1', 'a=[::1]:9820']", Ok("a at [::1]:9820 b at 10.0.0.2:1"));
+    check("agent = ['a=h:1', 'a=h:2']", Err("a node has one agent"));
+    check("agent = ['a']", Err("has no `=`"));
+    check("agent = ['-a=h:1']", Err("is not the name of one"));
+    check("agent = ['a=h']", Err("no port"));
+    check("agent = ['a=h:0']", Err("is not a number"));
+    check("agent = ['a=:1']", Err("no host"));
 }

@@ -68,7 +68,17 @@ impl Metrics {
         let router = RouterFigures::default();
         router.register(&mut registry);
         registry.register_collector(Box::new(pools.clone()));
-        Arc::new(Metrics { registry, calls, durations, in_flight, freezes, panics, certificates, pools, router })
+        Arc::new(Metrics {
+            registry,
+            calls,
+            durations,
+            in_flight,
+            freezes,
+            panics,
+            certificates,
+            pools,
+            router,
+        })
     }
 
     /// Says who answers for figures about pools.

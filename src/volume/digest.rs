@@ -29,7 +29,8 @@ mod tests {
         // FNV-1a, 128 bits, of nothing is its basis.
         assert_eq!(digest([]), BASIS);
         assert_eq!(digest([""]), (BASIS ^ 0xff).wrapping_mul(PRIME));
-        let all = [digest(["ab"]), digest(["a", "b"]), digest(["b", "a"]), digest(["ab", ""]), digest(["", "ab"])];
+        let all =
+            [digest(["ab"]), digest(["a", "b"]), digest(["b", "a"]), digest(["ab", ""]), digest(["", "ab"])];
         assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     }
 }

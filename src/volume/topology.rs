@@ -32,8 +32,14 @@ mod tests {
 
     #[test]
     fn a_node_serves_what_asks_for_it_or_for_anywhere() {
-        let zone = |node: &str| Segments::from([("zone".to_owned(), "z".to_owned())]).into_iter().chain(of_node(node)).collect::<Segments>();
-        let check = |requisite: &[Segments], expect: bool| assert_eq!(may_serve(&of_node("a"), requisite), expect);
+        let zone = |node: &str| {
+            Segments::from([("zone".to_owned(), "z".to_owned())])
+                .into_iter()
+                .chain(of_node(node))
+                .collect::<Segments>()
+        };
+        let check =
+            |requisite: &[Segments], expect: bool| assert_eq!(may_serve(&of_node("a"), requisite), expect);
         check(&[], true);
         check(&[of_node("a")], true);
         check(&[of_node("b")], false);
