@@ -38,6 +38,8 @@ oci_merged() { # PATH
 oci_root() { # ROOT
     local root=$1 name
     mkdir -p "$root"/{etc,proc,sys,dev,run,tmp,var,usr/bin,usr/sbin,usr/lib,usr/lib64}
+    # mktemp makes folders that only their owner may enter.
+    chmod 755 "$root"
     chmod 1777 "$root/tmp"
     for name in bin sbin lib lib64; do ln -sfn "usr/$name" "$root/$name"; done
     printf 'root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n' >"$root/etc/passwd"

@@ -1,6 +1,6 @@
 //! What a node holds: loop devices, mounts, files, memory. Tests compare two inventories to find what has leaked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::control;
+use crate::layout::Layout;
 use crate::machine::host;
 use crate::node::Node;
 
@@ -37,7 +39,8 @@ impl Inventory {
             let name = disk.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
             walk(&node.seen(&target)?, &name, usize::MAX, &mut found.files)?;
         }
-        let text = fs::read_to_string(node.seen("/proc/1/mountinfo")?).context("cannot read the node's mounts")?;
+        let text =
+            fs::read_to_string(node.seen("/proc/1/mountinfo")?).context("cannot read the node's mounts")?;
         let points = text.lines().filter_map(|line| line.split(' ').nth(4));
         found.mounts.extend(points.filter(|point| !point.starts_with("/run/containerd/")).map(str::to_owned));
         walk(&node.seen("/var/lib/kubelet/pods")?, "pods", 1, &mut found.kubelet)?;
@@ -88,14 +91,16 @@ fn carrier(image: &Path) -> Result<Option<String>> {
     if !image.exists() {
         return Ok(None);
     }
-    let text = host("losetup", &["--noheadings", "--output", "NAME", "--associated", &image.to_string_lossy()])?;
+    let text =
+        host("losetup", &["--noheadings", "--output", "NAME", "--associated", &image.to_string_lossy()])?;
     Ok(text.lines().next().map(|line| line.trim().to_owned()))
 }
 
 /// The loop devices on files inside a pool. They are found by the device that the file is on: paths differ between mount namespaces.
 fn loops_on(image: &Path) -> Result<Vec<Device>> {
     let Some(carrier) = carrier(image)? else { return Ok(Vec::new()) };
-    let number = fs::read_to_string(Path::new("/sys/block").join(carrier.trim_start_matches("/dev/")).join("dev"))?;
+    let number =
+        fs::read_to_string(Path::new("/sys/block").join(carrier.trim_start_matches("/dev/")).join("dev"))?;
     Ok(loops()?.into_iter().filter(|device| device.on.trim() == number.trim()).collect())
 }
 
@@ -110,7 +115,11 @@ pub fn detach_loops(image: &Path) -> Result<()> {
             // It may go by itself in this moment.
             let _ = host("losetup", &["--detach", &device.name]);
         }
-        ensure!(Instant::now() < end, "{carrier} still carries {}: something outside the cluster has it mounted", image.display());
+        ensure!(
+            Instant::now() < end,
+            "{carrier} still carries {}: something outside the cluster has it mounted",
+            image.display()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
@@ -142,7 +151,9 @@ pub fn container_pids(id: &str) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let Ok(entry) = entry else { continue };
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let Ok(groups) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
         if groups.contains(id) {
             found.push((inner_pid(pid).unwrap_or(i32::MAX), pid));
@@ -164,10 +175,48 @@ fn inner_pid(pid: i32) -> Option<i32> {
 /// # Errors
 /// If the process is not there.
 pub fn resident(pid: i32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("there is no process {pid}"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("there is no process {pid}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>().context("the kernel has written something new")?;
+    let kib = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<u64>()
+        .context("the kernel has written something new")?;
     Ok(kib * 1024)
+}
+
+/// How many requests the API server was sent by each user, for each verb and resource, since the cluster was made (or since its log of
+/// them was last rotated, after 200 MB). Two of these make a difference.
+///
+/// # Errors
+/// If there is no log.
+pub fn requests(layout: &Layout) -> Result<BTreeMap<(String, String), u64>> {
+    #[derive(Deserialize)]
+    struct Event {
+        verb: String,
+        user: User,
+        #[serde(rename = "objectRef")]
+        object: Option<Object>,
+    }
+    #[derive(Deserialize)]
+    struct User {
+        username: String,
+    }
+    #[derive(Deserialize)]
+    struct Object {
+        resource: Option<String>,
+    }
+    let path = control::audit_log(layout)?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut counts = BTreeMap::new();
+    // The last line may be half written.
+    for event in text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+        let resource = event.object.and_then(|object| object.resource).unwrap_or_default();
+        *counts.entry((event.user.username, format!("{} {resource}", event.verb))).or_default() += 1;
+    }
+    Ok(counts)
 }
 
 #[cfg(test)]

@@ -43,7 +43,10 @@ impl Cluster {
     /// # Errors
     /// If this is not root, a tool is missing, or something does not start in time; the error names the log.
     pub async fn up(layout: &Layout, nodes: Vec<Spec>, progress: fn(&str)) -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "the cluster needs root: namespaces, mounts and loop devices are made");
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the cluster needs root: namespaces, mounts and loop devices are made"
+        );
         let _lock = lock(layout)?;
         let cluster = match Self::load(layout)? {
             Some(settings) => Self { layout: layout.clone(), settings, progress },
@@ -147,7 +150,10 @@ impl Cluster {
     /// If there is none of that name.
     pub fn node(&self, name: &str) -> Result<Node> {
         let known = self.settings.nodes.iter().find(|spec| spec.name == name);
-        Node::new(&self.layout, known.with_context(|| format!("no node is named {name}: see cluster status"))?)
+        Node::new(
+            &self.layout,
+            known.with_context(|| format!("no node is named {name}: see cluster status"))?,
+        )
     }
 
     /// A client with the administrator's rights.
@@ -156,7 +162,8 @@ impl Cluster {
     /// If the kubeconfig is not there or not usable.
     pub async fn client(&self) -> Result<kube::Client> {
         let file = kube::config::Kubeconfig::read_from(self.layout.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+        let config =
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
         Ok(kube::Client::try_from(config)?)
     }
 
@@ -185,7 +192,9 @@ impl Cluster {
         std::thread::scope(|scope| {
             let loading: Vec<_> =
                 nodes.iter().map(|node| scope.spawn(|| node.load_image(self.tools(), archive))).collect();
-            loading.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("loading an image has panicked")))
+            loading
+                .into_iter()
+                .try_for_each(|one| one.join().unwrap_or_else(|_| bail!("loading an image has panicked")))
         })
         .with_context(|| format!("cannot load {}", archive.display()))
     }
@@ -195,8 +204,12 @@ impl Cluster {
     /// # Errors
     /// If it does not end.
     pub fn kill(&self, machine: &str, process: &str) -> Result<()> {
-        if machine == control::NAME { control::machine(&self.layout)? } else { self.node(machine)?.machine().clone() }
-            .kill(process)
+        if machine == control::NAME {
+            control::machine(&self.layout)?
+        } else {
+            self.node(machine)?.machine().clone()
+        }
+        .kill(process)
     }
 
     /// Starts a process of the control plane or of a node again.
@@ -259,14 +272,37 @@ impl Cluster {
         self.save()
     }
 
-    /// Waits until a node is Ready, and was so by the word of its present kubelet.
+    /// Waits until a node is Ready. A node that has just been switched off counts as Ready for 20 s more: see [`Self::restart_node`].
     ///
     /// # Errors
     /// If it is not by then; kubelet's log says why.
     pub fn wait_ready(&self, name: &str, limit: Duration) -> Result<()> {
-        let path = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+        self.wait_heartbeat(name, "", limit)
+    }
+
+    /// Reboots a node: pulls its plug, switches it on and waits until its new kubelet says that it is Ready. Its pods may still be listed
+    /// as Running by the word of the old one: look at their containers' ids or restarts.
+    ///
+    /// # Errors
+    /// If something of the node stays, it does not start, or is not Ready in time.
+    pub fn restart_node(&self, name: &str, limit: Duration) -> Result<()> {
+        self.kill_node(name)?;
+        let last = self.heartbeat(name)?;
+        self.start_node(name)?;
+        self.wait_heartbeat(name, last.trim_start_matches("True "), limit)
+    }
+
+    /// Whether a node is Ready, and when its kubelet last said so.
+    fn heartbeat(&self, name: &str) -> Result<String> {
+        let ready = "{.status.conditions[?(@.type=='Ready')]";
+        let path = format!("-o=jsonpath={ready}.status}} {ready}.lastHeartbeatTime}}");
+        self.kubectl(&["get", "node", name, &path], None)
+    }
+
+    /// Waits until a node says that it is Ready, later than at a time.
+    fn wait_heartbeat(&self, name: &str, after: &str, limit: Duration) -> Result<()> {
         self.wait(limit, &format!("node {name} is not Ready: see the logs of kubelet and containerd"), || {
-            Ok(self.kubectl(&["get", "node", name, path], None)? == "True")
+            Ok(self.heartbeat(name)?.strip_prefix("True ").is_some_and(|time| time > after))
         })
     }
 
@@ -280,7 +316,9 @@ impl Cluster {
         let id = id.trim_start_matches("containerd://");
         ensure!(!id.is_empty(), "pod {namespace}/{pod} has no container {container} yet");
         let pids = crate::audit::container_pids(id)?;
-        pids.first().copied().with_context(|| format!("container {container} of {namespace}/{pod} does not run"))
+        pids.first()
+            .copied()
+            .with_context(|| format!("container {container} of {namespace}/{pod} does not run"))
     }
 
     async fn start_control(&self) -> Result<()> {
@@ -290,16 +328,20 @@ impl Cluster {
             control::start(&self.layout, self.tools(), process)?;
         }
         let log = control::machine(&self.layout)?.log("kube-apiserver");
-        self.wait(Duration::from_secs(120), &format!("the API server is not ready: see {}", log.display()), || {
-            Ok(self.kubectl(&["get", "--raw", "/readyz"], None)? == "ok")
-        })?;
+        self.wait(
+            Duration::from_secs(120),
+            &format!("the API server is not ready: see {}", log.display()),
+            || Ok(self.kubectl(&["get", "--raw", "/readyz"], None)? == "ok"),
+        )?;
         for process in ["kube-controller-manager", "kube-scheduler"] {
             control::start(&self.layout, self.tools(), process)?;
         }
         // What every pod needs, and what the controller manager makes last.
-        self.wait(Duration::from_secs(60), "no service account is made: see the controller manager's log", || {
-            Ok(self.kubectl(&["get", "serviceaccount", "default", "-o=name"], None).is_ok())
-        })
+        self.wait(
+            Duration::from_secs(60),
+            "no service account is made: see the controller manager's log",
+            || Ok(self.kubectl(&["get", "serviceaccount", "default", "-o=name"], None).is_ok()),
+        )
     }
 
     fn start_node_processes(&self, node: &Node) -> Result<()> {
@@ -311,7 +353,10 @@ impl Cluster {
         (self.progress)("snapshots: custom resources and controller");
         let crds = self.tools().join("crds");
         self.kubectl(&["apply", "--server-side", "--filename", &crds.to_string_lossy()], None)?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--filename", &crds.to_string_lossy()], None)?;
+        self.kubectl(
+            &["wait", "--for=condition=Established", "--timeout=60s", "--filename", &crds.to_string_lossy()],
+            None,
+        )?;
         control::start(&self.layout, self.tools(), "snapshot-controller")
     }
 
@@ -324,7 +369,8 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() > end {
-                return Err(answer.err().unwrap_or_else(|| anyhow::anyhow!("not yet"))).context(otherwise.to_owned());
+                return Err(answer.err().unwrap_or_else(|| anyhow::anyhow!("not yet")))
+                    .context(otherwise.to_owned());
             }
             std::thread::sleep(Duration::from_millis(250));
         }
@@ -345,7 +391,9 @@ impl Cluster {
     fn load(layout: &Layout) -> Result<Option<Settings>> {
         let file = layout.path("cluster.json");
         match fs::read(&file) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("cannot read {}", file.display()))?)),
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).with_context(|| format!("cannot read {}", file.display()))?,
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
         }
@@ -353,7 +401,8 @@ impl Cluster {
 
     fn save(&self) -> Result<()> {
         let (file, part) = (self.layout.path("cluster.json"), self.layout.path("cluster.json.part"));
-        fs::write(&part, serde_json::to_vec_pretty(&self.settings)?).context("cannot write the cluster's record")?;
+        fs::write(&part, serde_json::to_vec_pretty(&self.settings)?)
+            .context("cannot write the cluster's record")?;
         fs::rename(&part, &file).context("cannot write the cluster's record")
     }
 }

@@ -100,9 +100,23 @@ fn settings(layout: &Layout, machine: &Machine) -> Result<()> {
     if !pki.join("admin.crt").exists() {
         let authority = Authority::at(&pki)?;
         let (control, service) = (layout.address(CONTROL), layout.service_address());
-        let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", &control, &service];
+        let names = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "localhost",
+            "127.0.0.1",
+            &control,
+            &service,
+        ];
         authority.sign(&pki, "apiserver", "kube-apiserver", None, &names)?;
-        authority.sign(&pki, "apiserver-kubelet", "kube-apiserver-kubelet-client", Some("system:masters"), &[])?;
+        authority.sign(
+            &pki,
+            "apiserver-kubelet",
+            "kube-apiserver-kubelet-client",
+            Some("system:masters"),
+            &[],
+        )?;
         authority.sign(&pki, "kube-controller-manager", "system:kube-controller-manager", None, &[])?;
         authority.sign(&pki, "kube-scheduler", "system:kube-scheduler", None, &[])?;
         authority.sign(&pki, "kube-proxy", "system:kube-proxy", None, &[])?;
@@ -116,7 +130,12 @@ fn settings(layout: &Layout, machine: &Machine) -> Result<()> {
     }
     let server = server(layout);
     for name in ["kube-controller-manager", "kube-scheduler", "admin"] {
-        certificates::kubeconfig(&folder.join(format!("{name}.kubeconfig")), &server, Path::new(SETTINGS), name)?;
+        certificates::kubeconfig(
+            &folder.join(format!("{name}.kubeconfig")),
+            &server,
+            Path::new(SETTINGS),
+            name,
+        )?;
     }
     fs::write(folder.join("audit-policy.json"), AUDIT_POLICY).context("cannot write the audit policy")?;
     certificates::kubeconfig(&layout.kubeconfig(), &server, &pki, "admin")

@@ -43,3 +43,33 @@ pub fn test_images() -> Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+/// Offshoot's own image as a release, made when something of it has changed. Its name is `localhost/offshoot:dev`.
+///
+/// # Errors
+/// If it cannot be made, or is larger than it may be.
+pub fn offshoot_image() -> Result<PathBuf> {
+    script("image.sh", &[])
+}
+
+/// The image of PostgreSQL for tests, `localhost/offshoot-test/postgres:1`.
+///
+/// # Errors
+/// If it cannot be made: PostgreSQL is not installed.
+pub fn postgres_image() -> Result<PathBuf> {
+    script("cluster-images.sh", &["postgres"])
+}
+
+/// What has to be said to helm so that the chart uses the images that a cluster has: `--set KEY=VALUE` and so on.
+#[must_use]
+pub fn chart_values() -> Vec<String> {
+    let mut args = vec!["image.repository=localhost/offshoot".to_owned(), "image.tag=dev".to_owned()];
+    let sidecars = [
+        ("provisioner", "csi-provisioner"),
+        ("snapshotter", "csi-snapshotter"),
+        ("resizer", "csi-resizer"),
+        ("snapshotMetadata", "csi-snapshot-metadata"),
+    ];
+    args.extend(sidecars.map(|(key, name)| format!("sidecars.{key}.image=localhost/offshoot-test/{name}:1")));
+    args.into_iter().flat_map(|value| ["--set".to_owned(), value]).collect()
+}

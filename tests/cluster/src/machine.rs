@@ -110,8 +110,18 @@ impl Machine {
         let ready = PathBuf::from(format!("/proc/{}/root/run/machine-ready", init.pid));
         let end = Instant::now() + Duration::from_secs(20);
         while !ready.exists() {
-            ensure!(init.is_running(), "machine {} does not start: {}", self.name, last_lines(&self.log("init")));
-            ensure!(Instant::now() < end, "machine {} is not ready after 20 s: see {}", self.name, self.log("init").display());
+            ensure!(
+                init.is_running(),
+                "machine {} does not start: {}",
+                self.name,
+                last_lines(&self.log("init"))
+            );
+            ensure!(
+                Instant::now() < end,
+                "machine {} is not ready after 20 s: see {}",
+                self.name,
+                self.log("init").display()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -140,7 +150,9 @@ impl Machine {
             return Ok(running);
         }
         self.detach(&mut command, process)?;
-        let child = self.enter(move || command.spawn().context("cannot start the program")).with_context(|| self.about(process))?;
+        let child = self
+            .enter(move || command.spawn().context("cannot start the program"))
+            .with_context(|| self.about(process))?;
         self.record(child, &self.record_of(process))
     }
 
@@ -183,10 +195,14 @@ impl Machine {
     pub fn run(&self, program: &str, args: &[&str], input: Option<&Path>) -> Result<String> {
         let mut command = Command::new(program);
         command.args(args).stdin(match input {
-            Some(path) => Stdio::from(File::open(path).with_context(|| format!("cannot open {}", path.display()))?),
+            Some(path) => {
+                Stdio::from(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
+            }
             None => Stdio::null(),
         });
-        let output = self.enter(move || command.output().context("cannot start the program")).with_context(|| self.about(program))?;
+        let output = self
+            .enter(move || command.output().context("cannot start the program"))
+            .with_context(|| self.about(program))?;
         checked(&output).with_context(|| format!("{program} {} on machine {}", args.join(" "), self.name))
     }
 
@@ -231,7 +247,11 @@ impl Machine {
         let recorded = i32::try_from(child.id()).ok().and_then(Recorded::of);
         let Some(recorded) = recorded else {
             let status = child.wait()?;
-            bail!("a process of machine {} ended at once with {status}: see {}", self.name, self.dir.join("logs").display());
+            bail!(
+                "a process of machine {} ended at once with {status}: see {}",
+                self.name,
+                self.dir.join("logs").display()
+            );
         };
         recorded.save(file)?;
         std::thread::spawn(move || child.wait());
@@ -290,5 +310,6 @@ pub(crate) fn last_lines(log: &Path) -> String {
 
 /// Namespaces belong to threads: what changes them has a thread to itself.
 fn in_thread<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| bail!("a thread of the harness has panicked"))
+    std::thread::scope(|scope| scope.spawn(run).join())
+        .unwrap_or_else(|_| bail!("a thread of the harness has panicked"))
 }

@@ -39,7 +39,13 @@ pub fn connect_control(layout: &Layout, control: &Machine) -> Result<()> {
 ///
 /// # Errors
 /// If an interface or a route cannot be made.
-pub fn connect_node(layout: &Layout, control: &Machine, node: &Machine, number: u8, others: &[(Machine, u8)]) -> Result<()> {
+pub fn connect_node(
+    layout: &Layout,
+    control: &Machine,
+    node: &Machine,
+    number: u8,
+    others: &[(Machine, u8)],
+) -> Result<()> {
     cable(layout, control, Some(node), number)?;
     let address = layout.address(octet(number));
     ip(node, &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
@@ -92,7 +98,23 @@ fn cable(layout: &Layout, control: &Machine, node: Option<&Machine>, number: u8)
         disconnect_host(layout)?;
     }
     let (control_space, space) = (init.pid.to_string(), space.to_string());
-    host("ip", &["link", "add", &port, "netns", &control_space, "type", "veth", "peer", "name", &peer, "netns", &space])?;
+    host(
+        "ip",
+        &[
+            "link",
+            "add",
+            &port,
+            "netns",
+            &control_space,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &peer,
+            "netns",
+            &space,
+        ],
+    )?;
     ip(control, &["link", "set", &port, "master", "br0", "up"])?;
     Ok(())
 }

@@ -148,7 +148,8 @@ impl Node {
         match process {
             "containerd" => {
                 // It finds the shim beside itself through the path, and runc in the host's.
-                let path = std::env::join_paths([tools.as_os_str(), "/usr/sbin".as_ref(), "/usr/bin".as_ref()])?;
+                let path =
+                    std::env::join_paths([tools.as_os_str(), "/usr/sbin".as_ref(), "/usr/bin".as_ref()])?;
                 command.env("PATH", path).arg(own("config", "containerd.toml"))
             }
             "kubelet" => command.args([
@@ -189,18 +190,30 @@ impl Node {
     /// Writes what its processes read.
     fn settings(&self) -> Result<()> {
         let folder = self.machine.var("lib/kubernetes");
-        fs::create_dir_all(folder.join("cni")).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder.join("cni"))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         let (pki, name) = (self.layout.path("pki"), &self.spec.name);
         for file in ["ca.crt", "kube-proxy.crt", "kube-proxy.key"] {
             fs::copy(pki.join(file), folder.join(file)).with_context(|| format!("cannot copy {file}"))?;
         }
         if !folder.join("kubelet.crt").exists() {
             let user = format!("system:node:{name}");
-            Authority::at(&pki)?.sign(&folder, "kubelet", &user, Some("system:nodes"), &[name, &self.address()])?;
+            Authority::at(&pki)?.sign(
+                &folder,
+                "kubelet",
+                &user,
+                Some("system:nodes"),
+                &[name, &self.address()],
+            )?;
         }
         let server = control::server(&self.layout);
         for user in ["kubelet", "kube-proxy"] {
-            certificates::kubeconfig(&folder.join(format!("{user}.kubeconfig")), &server, Path::new(SETTINGS), user)?;
+            certificates::kubeconfig(
+                &folder.join(format!("{user}.kubeconfig")),
+                &server,
+                Path::new(SETTINGS),
+                user,
+            )?;
         }
         let write = |file: &str, text: String| {
             fs::write(folder.join(file), text).with_context(|| format!("cannot write {file} of {name}"))
