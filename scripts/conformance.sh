@@ -12,16 +12,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # name | pool's filesystem | access | server parameters of the volume, as YAML lines
-cases=(
-    "xfs|file|mount|fsType: xfs"
-    "btrfs|file|mount|fsType: btrfs"
-    "block|file|block|provisioning: thin"
-    "block-thick|file|block|provisioning: thick"
-    "xfs-thick|file|mount|fsType: xfs,provisioning: thick"
-    "subvolume|btrfs|mount|layout: subvolume"
-    "btrfs-pool-block|btrfs|block|provisioning: thin"
-    "ext4|file|mount|fsType: ext4"
-)
+published=deploy/conformance/csi-sanity
+mapfile -t cases < <(grep -v '^#' "$published/cases.txt")
 target=${CARGO_TARGET_DIR:-target}
 binary=${OFFSHOOT_BINARY:-$target/debug/offshoot}
 skips=tests/data/conformance-skips.txt
@@ -72,7 +64,6 @@ run_case() { # NAME POOL ACCESS PARAMETERS
     fi
     tr ',' '\n' <<<"$parameters" >"$work/parameters.yaml"
     sed -i 's/^ *//' "$work/parameters.yaml"
-    printf 'readAheadKiB: "256"\n' >"$work/mutable.yaml"
     secrets >"$work/secrets.yaml"
     cat >"$work/check.sh" <<'CHECK'
 #!/bin/sh
@@ -82,7 +73,7 @@ CHECK
     # The expanded size is odd by one byte on purpose.
     if ! "$sanity" --csi.endpoint "$work/csi.sock" --csi.mountdir "$work/mnt/target" --csi.stagingdir "$work/mnt/staging" \
         --csi.testvolumeaccesstype "$access" --csi.testvolumesize 536870912 --csi.testvolumeexpandsize 805306369 \
-        --csi.testvolumeparameters "$work/parameters.yaml" --csi.testvolumemutableparameters "$work/mutable.yaml" \
+        --csi.testvolumeparameters "$work/parameters.yaml" --csi.testvolumemutableparameters "$published/mutable-parameters.yaml" \
         --csi.secrets "$work/secrets.yaml" --csi.checkpathcmd "$work/check.sh" --csi.testnodevolumeattachlimit=true \
         --ginkgo.json-report "$work/report.json" --ginkgo.no-color >"$work/sanity.log" 2>&1; then
         sed -n '/\[FAIL\]/,$p' "$work/sanity.log" | tail -60
