@@ -3,7 +3,8 @@
 #
 #   scripts/image.sh [ARCHIVE]      print the archive's path; ARCHIVE if none is given is image/offshoot.tar in the cargo target directory
 #
-# Environment: OFFSHOOT_IMAGE, the image's name (localhost/offshoot:dev); OFFSHOOT_BINARY, the program (else a release build is made).
+# Environment: OFFSHOOT_IMAGE, the image's name (localhost/offshoot:dev); OFFSHOOT_BINARY, the program (else a release build is made);
+# OFFSHOOT_ROOT, a directory: the image's files are put there and no archive is made, which is what the Dockerfile does.
 #
 # The image holds the driver, also under its name as a kubectl plugin, the programs that the driver starts (their list is read from its
 # source) with the shared libraries they need, and two users. There is no shell. It fails above 40 MB.
@@ -25,8 +26,8 @@ if [ -z "$binary" ]; then
 fi
 
 mkdir -p "$(dirname "$archive")"
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+root=${OFFSHOOT_ROOT:-}
+[ -n "$root" ] || { root=$(mktemp -d); trap 'rm -rf "$root"' EXIT; }
 oci_root "$root"
 read -r -a programs < <(sed -n 's/^pub(super) const NAMES:.*= \[\(.*\)\];/\1/p' src/host/linux/programs.rs | tr -d '",')
 [ ${#programs[@]} -gt 0 ] || { echo "image.sh: the list of programs is not in src/host/linux/programs.rs any more" >&2; exit 1; }
@@ -43,6 +44,7 @@ placed=$root$(oci_merged "$(realpath "$binary")")
 mv "$placed" "$root/usr/local/bin/offshoot"
 (cd "$root" && rmdir -p --ignore-fail-on-non-empty "$(dirname "${placed#"$root"/}")")
 ln -s offshoot "$root/usr/local/bin/kubectl-offshoot"
+[ -z "${OFFSHOOT_ROOT:-}" ] || exit 0
 
 size=$(oci_archive "$archive" "$name" "$root" '{"Entrypoint":["/usr/local/bin/offshoot"],"Env":["PATH=/usr/local/bin:/usr/sbin:/usr/bin"]}' gzip)
 echo "image.sh: $name: $((size / 1000)) kB compressed, of at most $((limit / 1000))" >&2
