@@ -20,6 +20,11 @@ go_find go.mod
 version() { # MODULE
     go_run list -m -f '{{.Version}}' "$1"
 }
+sidecar() { # MODULE PROGRAM…
+    local module=$1
+    shift
+    go_build "-X main.version=$(version "$module")" "${@/#/$module/cmd/}"
+}
 step() { # COUNT WHAT
     echo "cluster-tools.sh: $1 of 4: $2 ($SECONDS s so far; all together 15 minutes on two cores the first time)" >&2
 }
@@ -37,7 +42,9 @@ go_build "$stamp" ./cmd/servers
 step 2 "kubectl and helm"
 go_build "$stamp $helm" ./cmd/clients ./cmd/pause
 step 3 "containerd and the sidecars"
-go_build "$stamp $containerd -X main.version=pinned" tool
+for name in containerd containerd-shim-runc-v2 ctr; do go_build "$containerd" "github.com/containerd/containerd/v2/cmd/$name"; done
+sidecar github.com/kubernetes-csi/external-resizer/v2 csi-resizer
+sidecar github.com/kubernetes-csi/external-snapshotter/v8 csi-snapshotter snapshot-controller
 for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet; do ln -s servers "$part/$name"; done
 for name in kubectl helm; do ln -s clients "$part/$name"; done
 mkdir "$part/crds"
@@ -45,7 +52,8 @@ cp "$(go_run list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshotte
 
 step 4 "the provisioner and the snapshot metadata sidecar"
 cd earlier
-go_build "-X main.version=pinned" tool
+sidecar github.com/kubernetes-csi/external-provisioner/v6 csi-provisioner
+sidecar github.com/kubernetes-csi/external-snapshot-metadata csi-snapshot-metadata
 cp "$(go_run list -m -f '{{.Dir}}' github.com/kubernetes-csi/external-snapshot-metadata/client)"/config/crd/*.k8s.io_*.yaml "$part/crds"
 chmod u+w "$part"/crds/*
 go_end

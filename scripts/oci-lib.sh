@@ -38,6 +38,7 @@ oci_merged() { # PATH
 oci_root() { # ROOT
     local root=$1 name
     mkdir -p "$root"/{etc,proc,sys,dev,run,tmp,var,usr/bin,usr/sbin,usr/lib,usr/lib64}
+    ln -sfn ../run "$root/var/run"
     # mktemp makes folders that only their owner may enter.
     chmod 755 "$root"
     chmod 1777 "$root/tmp"

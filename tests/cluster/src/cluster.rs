@@ -42,7 +42,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If this is not root, a tool is missing, or something does not start in time; the error names the log.
-    pub async fn up(layout: &Layout, nodes: Vec<Spec>, progress: fn(&str)) -> Result<Self> {
+    pub fn up(layout: &Layout, nodes: Vec<Spec>, progress: fn(&str)) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the cluster needs root: namespaces, mounts and loop devices are made"
@@ -60,16 +60,15 @@ impl Cluster {
         };
         progress("images: building what is missing");
         let archives = images::test_images()?;
-        cluster.start_control().await?;
+        progress("control plane: starting");
+        control::power_on(&cluster.layout, cluster.tools())?;
         let nodes = cluster.nodes()?;
-        for node in &nodes {
-            progress(&format!("{}: starting the machine and containerd", node.spec().name));
-            node.power_on(cluster.tools(), &nodes)?;
-        }
-        progress("images: loading");
-        for archive in &archives {
-            cluster.load_image(archive)?;
-        }
+        std::thread::scope(|scope| {
+            // Reading images is work for the disk, and the API server's start is work for one processor.
+            let loading = scope.spawn(|| cluster.start_containerds(&nodes, &archives));
+            cluster.start_control()?;
+            loading.join().unwrap_or_else(|_| bail!("starting a node has panicked"))
+        })?;
         for node in &nodes {
             progress(&format!("{}: starting kubelet", node.spec().name));
             cluster.start_node_processes(node)?;
@@ -321,9 +320,17 @@ impl Cluster {
             .with_context(|| format!("container {container} of {namespace}/{pod} does not run"))
     }
 
-    async fn start_control(&self) -> Result<()> {
-        (self.progress)("control plane: starting");
-        control::power_on(&self.layout, self.tools())?;
+    /// Starts the machines of nodes as far as containerd, and loads images.
+    fn start_containerds(&self, nodes: &[Node], archives: &[PathBuf]) -> Result<()> {
+        for node in nodes {
+            (self.progress)(&format!("{}: starting the machine and containerd", node.spec().name));
+            node.power_on(self.tools(), nodes)?;
+        }
+        (self.progress)("images: loading");
+        archives.iter().try_for_each(|archive| self.load_image(archive))
+    }
+
+    fn start_control(&self) -> Result<()> {
         for process in ["etcd", "kube-apiserver"] {
             control::start(&self.layout, self.tools(), process)?;
         }

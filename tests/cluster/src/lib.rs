@@ -5,10 +5,10 @@
 //! directory, [`Layout::dir`], or gone when that process is killed. `docs/development/cluster.md` says how it is made and why so.
 //!
 //! ```no_run
-//! # async fn example() -> anyhow::Result<()> {
+//! # fn example() -> anyhow::Result<()> {
 //! use offshoot_cluster::{Cluster, Layout, Spec, quiet};
 //!
-//! let cluster = Cluster::up(&Layout::from_env()?, vec![Spec::usual(1), Spec::usual(2)], quiet).await?;
+//! let cluster = Cluster::up(&Layout::from_env()?, vec![Spec::usual(1), Spec::usual(2)], quiet)?;
 //! println!("{}", cluster.kubectl(&["get", "nodes"], None)?);
 //! cluster.kill_node("node-b")?;
 //! cluster.start_node("node-b")?;

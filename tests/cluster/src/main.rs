@@ -72,8 +72,7 @@ enum Action {
     },
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let cli = Cli::parse();
     let layout = match &cli.dir {
         Some(dir) => Layout::at(dir),
@@ -82,7 +81,7 @@ async fn main() -> Result<()> {
     let found = || Cluster::find(&layout)?.context("there is no cluster: run make cluster");
     let done = match &cli.command {
         Action::Up { nodes } => {
-            let cluster = Cluster::up(&layout, (1..=*nodes).map(Spec::usual).collect(), progress).await?;
+            let cluster = Cluster::up(&layout, (1..=*nodes).map(Spec::usual).collect(), progress)?;
             json!({"kubeconfig": cluster.layout().kubeconfig(), "tools": cluster.tools()})
         }
         Action::Down => {

@@ -177,14 +177,25 @@ impl Node {
         self.remove_cgroups()
     }
 
-    /// Brings the images of an archive to the node's containerd.
+    /// Brings the images of an archive to the node's containerd, unless it has got the same archive before.
     ///
     /// # Errors
     /// If containerd does not run or refuses the archive.
     pub fn load_image(&self, tools: &Path, archive: &Path) -> Result<()> {
+        let about = fs::metadata(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+        let stamp = format!("{} {} {:?}", archive.display(), about.len(), about.modified()?);
+        let mark = self.machine.dir().join("images").join(archive.file_name().unwrap_or_default());
+        if fs::read_to_string(&mark).is_ok_and(|known| known == stamp) {
+            return Ok(());
+        }
         let ctr = tools.join("ctr");
-        let args = ["--namespace=k8s.io", "images", "import", "--no-unpack=false", "-"];
-        self.machine.run(&ctr.to_string_lossy(), &args, Some(archive)).map(|_| ())
+        self.machine.run(
+            &ctr.to_string_lossy(),
+            &["--namespace=k8s.io", "images", "import", "-"],
+            Some(archive),
+        )?;
+        fs::create_dir_all(self.machine.dir().join("images"))?;
+        fs::write(&mark, stamp).with_context(|| format!("cannot write {}", mark.display()))
     }
 
     /// Writes what its processes read.

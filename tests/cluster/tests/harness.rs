@@ -2,8 +2,11 @@
 //!
 //! Needs root, and what `scripts/setup.sh e2e` installs. It uses the cluster that is there, or makes one and leaves it running.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::Duration;
 
+use kube::Api;
 use offshoot_cluster::{Cluster, Inventory, Layout, Spec, audit, quiet};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -25,9 +28,11 @@ fn pods(cluster: &Cluster) -> Vec<String> {
 #[tokio::test]
 async fn nodes_are_machines_that_can_be_reached_killed_rebooted_and_lost() {
     let mut cluster =
-        Cluster::up(&Layout::from_env().unwrap(), vec![Spec::usual(1), Spec::usual(2)], quiet).await.unwrap();
+        Cluster::up(&Layout::from_env().unwrap(), vec![Spec::usual(1), Spec::usual(2)], quiet).unwrap();
     cluster.kubectl(&["delete", "namespace", "harness", "--ignore-not-found"], None).unwrap();
     cluster.kubectl(&["create", "namespace", "harness"], None).unwrap();
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(cluster.client().await.unwrap());
+    assert_eq!(nodes.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 2);
     let node = cluster.node("node-a").unwrap();
     let before = Inventory::of(&node).unwrap();
     cluster.kubectl(&["--namespace=harness", "apply", "--filename=-"], Some(SERVERS)).unwrap();
