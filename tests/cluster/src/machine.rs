@@ -20,6 +20,9 @@ use crate::process::Recorded;
 /// What a machine runs as process 1.
 const INIT: &str = include_str!("machine-init.sh");
 
+/// What runs it.
+const SHELL: &str = "/bin/bash";
+
 /// A machine that was made, running or not.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -89,9 +92,9 @@ impl Machine {
         if self.init()?.is_some() {
             return Ok(());
         }
-        let script = self.dir.join("machine-init.sh");
+        let script = self.script();
         fs::write(&script, INIT).with_context(|| format!("cannot write {}", script.display()))?;
-        let mut command = Command::new("/bin/bash");
+        let mut command = Command::new(SHELL);
         command.arg(&script).arg(&self.name).arg(self.dir.join("root")).arg(self.dir.join("var")).arg(tools);
         for disk in disks {
             command.arg(&disk.image).arg(&disk.target);
@@ -132,13 +135,32 @@ impl Machine {
     /// # Errors
     /// If process 1 has not ended 30 s later: the kernel waits for all others first.
     pub fn power_off(&self) -> Result<()> {
-        if let Some(init) = self.init()? {
+        for init in self.init()?.into_iter().chain(self.unrecorded()?) {
             init.kill().with_context(|| format!("machine {} does not go off", self.name))?;
         }
         for record in ["init.json"].map(|name| self.dir.join(name)).into_iter().chain(self.records()?) {
             remove(&record)?;
         }
         Ok(())
+    }
+
+    /// Processes 1 that were started but not written down, because this program was killed in between.
+    fn unrecorded(&self) -> Result<Vec<Recorded>> {
+        let script = self.script();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+            let mut words = line.split(|byte| *byte == 0);
+            let is_init = words.next() == Some(SHELL.as_bytes())
+                && words.next() == Some(script.as_os_str().as_encoded_bytes());
+            found.extend(is_init.then(|| Recorded::of(pid)).flatten());
+        }
+        Ok(found)
+    }
+
+    fn script(&self) -> PathBuf {
+        self.dir.join("machine-init.sh")
     }
 
     /// Starts a lasting process of the machine under a name, if none of that name runs. Its output goes to its log.

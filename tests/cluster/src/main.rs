@@ -1,5 +1,6 @@
 //! The test cluster by hand: `make cluster`, `make cluster-down`.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -133,16 +134,17 @@ fn progress(line: &str) {
     eprintln!("cluster: {line}");
 }
 
-#[allow(clippy::print_stdout, reason = "this is what the program is for")]
+/// Whoever reads may stop reading.
 fn print(output: Output, value: &Value) {
+    let mut out = std::io::stdout();
     if output == Output::Json {
-        println!("{value}");
+        let _ = writeln!(out, "{value}");
         return;
     }
     for (key, value) in value.as_object().into_iter().flatten() {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| println!("{}", words(item))),
-            other => println!("{key}: {}", words(other)),
+            Value::Array(items) => items.iter().for_each(|item| drop(writeln!(out, "{}", words(item)))),
+            other => drop(writeln!(out, "{key}: {}", words(other))),
         }
     }
 }
