@@ -25,8 +25,8 @@ quick: ## unit tests and the sweeps over the machine in memory; needs no root
 	cargo nextest run --locked --lib --test architecture --test descriptor --test crash --test generated
 
 lint: ## formatting, lints, licences
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check
 
 bench: ## compare with csi-driver-host-path and the raw system calls, in one run

@@ -14,8 +14,8 @@ step() { # NAME COMMAND…
 }
 
 step "install what the tests use" scripts/setup.sh test
-step "formatting" cargo fmt --check
-step "lints" cargo clippy --locked --all-targets -- -D warnings
+step "formatting" cargo fmt --all --check
+step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "licences" cargo deny --log-level error check licenses bans sources
 # Builds the server too: with the features of the tests, so that nothing is built twice.
 step "tests" cargo nextest run --locked --no-tests fail
