@@ -5,7 +5,7 @@ export OFFSHOOT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/offshoot
 export CARGO_TARGET_DIR ?= $(OFFSHOOT_CACHE)/target
 export PATH := $(OFFSHOOT_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help build demo test quick bench cluster cluster-down lint docs clean
+.PHONY: help build demo test quick bench cluster cluster-down deploy-check lint docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,6 +40,10 @@ cluster: ## a real Kubernetes of two nodes on this machine, left running
 
 cluster-down: ## remove that Kubernetes and everything it made
 	cargo run --quiet --locked -p offshoot-cluster -- down
+
+deploy-check: ## the manifests are those of the chart, and a real API server takes both (part of e2e: needs the cluster's tools)
+	scripts/render.sh --check
+	scripts/chart-test.sh
 
 docs: ## write the generated reference pages anew
 	OFFSHOOT_BLESS=1 cargo test --locked --test generated
