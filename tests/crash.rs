@@ -16,7 +16,7 @@ mod common;
 
 use common::cases::{self, Sum};
 use common::sweep::{Down, How};
-use common::{PoolFs, pools, run};
+use common::{PoolFs, pools, remote, run};
 
 fn swept(what: &str, fs: PoolFs, sum: Sum) {
     assert!(sum.points > 0);
@@ -49,5 +49,9 @@ sweeps! {
     a_failure_while_creating_leaves_nothing_or_is_continued: How::Failures, cases::creating;
     a_failure_while_changing_leaves_nothing_or_is_continued: How::Failures, cases::changing;
     a_failure_while_cutting_leaves_nothing_or_is_continued: How::Failures, cases::cutting;
+    a_crash_while_cutting_a_part_of_a_group_leaks_nothing: How::Down(Down::Crash), remote::parts;
+    a_failure_while_cutting_a_part_of_a_group_leaves_nothing_or_is_continued: How::Failures, remote::parts;
+    a_crash_while_copying_from_another_node_is_continued: How::Down(Down::Crash), remote::copies;
+    a_failure_while_copying_from_another_node_leaves_nothing_or_is_continued: How::Failures, remote::copies;
     a_failure_while_replacing_leaves_nothing_or_is_continued: How::Failures, cases::replacing;
 }

@@ -15,7 +15,7 @@ mod common;
 
 use common::cases::{self, Sum};
 use common::sweep::{Down, How};
-use common::{PoolFs, pools, run};
+use common::{PoolFs, pools, remote, run};
 
 fn swept(what: &str, fs: PoolFs, sum: Sum) {
     assert!(sum.points > 0);
@@ -42,5 +42,7 @@ sweeps! {
     a_power_cut_while_cutting_loses_nothing_acknowledged: cases::cutting;
     a_power_cut_while_making_or_taking_off_pools_is_continued: pools::pools;
     a_power_cut_on_the_node_is_continued_by_kubelet: cases::using;
+    a_power_cut_while_cutting_a_part_of_a_group_loses_nothing_acknowledged: remote::parts;
+    a_power_cut_while_copying_from_another_node_is_continued: remote::copies;
     a_power_cut_while_replacing_loses_nothing_acknowledged: cases::replacing;
 }

@@ -135,6 +135,17 @@ pub struct Usage {
     pub shared: u64,
 }
 
+/// What there is of a volume whose bytes come from another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Nothing.
+    Nothing,
+    /// An unfinished image, which takes bytes.
+    Begun,
+    /// All of it, by [`Backend::receive_end`].
+    Whole,
+}
+
 /// A run of bytes that a snapshot has, or that differs between two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
@@ -304,9 +315,9 @@ pub trait Backend: Send + Sync + 'static {
     /// one that is no image.
     async fn read(&self, snapshot: &Snapshot, offset: u64, len: usize) -> Result<Vec<u8>>;
 
-    /// Prepares the unfinished image of a volume whose bytes come from another node, or finds it as a crash left it.
-    /// `true` if [`Backend::receive_end`] has already made it whole.
-    async fn receive_begin(&self, volume: &Volume) -> Result<bool>;
+    /// Prepares the unfinished image of a volume whose bytes come from another node, or finds it as a crash left it. One
+    /// that has `begun` is not made anew: [`Received::Nothing`] says that it is gone.
+    async fn receive_begin(&self, volume: &Volume, begun: bool) -> Result<Received>;
 
     /// Writes received bytes into the unfinished image, never beyond the volume's size.
     async fn receive(&self, volume: &Volume, offset: u64, bytes: Vec<u8>) -> Result<()>;

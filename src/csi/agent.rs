@@ -6,6 +6,7 @@
 //! asks.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use prost_types::Timestamp;
 use tokio::sync::mpsc;
@@ -14,33 +15,39 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
+use super::controller::new_volume;
+use super::remote::{self, AgentSnapshot};
 use super::rpc::Rpc;
 use super::status::status;
 use super::{Edge, answer, parse, render};
+use crate::agent::Peer;
 use crate::proto::agent::agent_server::Agent;
 use crate::proto::agent::cut_group_request::{Begin, Step as Ask};
 use crate::proto::agent::cut_group_response::{Frozen, Step as Answer};
 use crate::proto::agent::find_name_request::Kind as NameKind;
 use crate::proto::agent::*;
 use crate::proto::csi;
-use crate::service::{Gate, GroupPart, Named, Service};
-use crate::volume::names::check_name;
+use crate::router::{AgentAddress, Connect};
+use crate::service::{Gate, GroupPart, Named, Reader, Service};
+use crate::volume::names::{check_name, check_node_id};
 use crate::volume::params::SnapshotParams;
 use crate::volume::record::Millis;
-use crate::volume::{Error, GroupId, Kind, Result as Outcome};
+use crate::volume::{Error, GroupId, Kind, Result as Outcome, SnapshotId};
 
-type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The handlers of [`Agent`], over the same use cases as those of [`Edge`]. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentEdge {
     edge: Edge,
+    connect: Arc<dyn Connect>,
 }
 
 impl AgentEdge {
-    /// Handlers beside those of `edge`: they answer when it has started.
-    pub fn new(edge: Edge) -> Self {
-        AgentEdge { edge }
+    /// Handlers beside those of `edge`: they answer when it has started. Other agents are reached by `connect`, with
+    /// this node's own certificate.
+    pub fn new(edge: Edge, connect: Arc<dyn Connect>) -> Self {
+        AgentEdge { edge, connect }
     }
 }
 
@@ -158,21 +165,64 @@ impl Agent for AgentEdge {
         answer(Rpc::CutGroup, Ok(Box::pin(ReceiverStream::new(receive)) as Messages<_>))
     }
 
-    async fn allow_read(&self, _: Request<AllowReadRequest>) -> Result<Response<AllowReadResponse>, Status> {
-        answer(Rpc::AllowRead, Err(Error::new(Kind::Unsupported, "is not served yet")))
+    async fn allow_read(
+        &self,
+        request: Request<AllowReadRequest>,
+    ) -> Result<Response<AllowReadResponse>, Status> {
+        let AllowReadRequest { snapshot_id, node } = request.into_inner();
+        let allowed = || {
+            let id = parse::id("snapshot_id", snapshot_id)?;
+            check_node_id("node", &node)?;
+            self.edge.service()?.allow_read(&id, &node)?;
+            Ok(AllowReadResponse {})
+        };
+        answer(Rpc::AllowRead, allowed())
     }
 
     async fn read_snapshot(
         &self,
-        _: Request<ReadSnapshotRequest>,
+        request: Request<ReadSnapshotRequest>,
     ) -> Result<Response<Self::ReadSnapshotStream>, Status> {
-        answer(Rpc::ReadSnapshot, Err(Error::new(Kind::Unsupported, "is not served yet")))
+        let peer = request.extensions().get::<Peer>().cloned();
+        let ReadSnapshotRequest { snapshot_id, start_offset } = request.into_inner();
+        let done = async {
+            let id = parse::id("snapshot_id", snapshot_id)?;
+            let start = parse::offset("start_offset", start_offset)?;
+            let reader = match &peer {
+                Some(Peer::Controller) => Reader::Controller,
+                Some(Peer::Node(node)) => Reader::Node(node),
+                None => {
+                    let why = "snapshots are read by those who show a certificate, and there is none";
+                    return Err(Error::new(Kind::Denied, why));
+                }
+            };
+            let (described, sending) = self.edge.service()?.send_snapshot(&id, start, reader).await?;
+            Ok(remote::send(described, sending))
+        };
+        answer(Rpc::ReadSnapshot, done.await)
     }
 
     async fn create_volume_from(
         &self,
-        _: Request<CreateVolumeFromRequest>,
+        request: Request<CreateVolumeFromRequest>,
     ) -> Result<Response<csi::CreateVolumeResponse>, Status> {
-        answer(Rpc::CreateVolumeFrom, Err(Error::new(Kind::Unsupported, "is not served yet")))
+        let CreateVolumeFromRequest { request, snapshot_id, address, node } = request.into_inner();
+        let done = async {
+            let request = new_volume(parse::required("request", request)?)?;
+            let snapshot = parse::id("snapshot_id", snapshot_id)?;
+            let snapshot: SnapshotId = snapshot
+                .parse()
+                .map_err(|_| Error::invalid("snapshot_id", "is no id of a snapshot of this driver"))?;
+            check_node_id("node", &node)?;
+            if address.is_empty() {
+                return Err(Error::invalid("address", "is missing"));
+            }
+            let agent = AgentAddress { node, address };
+            let remote = AgentSnapshot { connect: self.connect.clone(), agent, snapshot };
+            let service = self.edge.service()?;
+            let made = service.create_volume_from(request, snapshot, Arc::new(remote)).await?;
+            Ok(csi::CreateVolumeResponse { volume: Some(render::volume(&made)) })
+        };
+        answer(Rpc::CreateVolumeFrom, done.await)
     }
 }

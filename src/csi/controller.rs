@@ -12,6 +12,29 @@ use crate::volume::names::{check_name, check_node_id};
 use crate::volume::params::{CreateParams, MutableParams, SnapshotParams};
 use crate::volume::{Error, Result as Outcome};
 
+/// A checked request for a new volume.
+pub(super) fn new_volume(request: CreateVolumeRequest) -> Outcome<api::CreateVolume> {
+    let CreateVolumeRequest {
+        name,
+        capacity_range,
+        volume_capabilities,
+        parameters,
+        secrets: _,
+        volume_content_source,
+        accessibility_requirements,
+        mutable_parameters,
+    } = request;
+    check_name("name", &name)?;
+    Ok(api::CreateVolume {
+        name,
+        range: parse::range(capacity_range)?,
+        capabilities: parse::capabilities(volume_capabilities)?,
+        params: CreateParams::parse(&parameters, &mutable_parameters)?,
+        source: parse::source(volume_content_source)?,
+        requisite: parse::requisite(accessibility_requirements),
+    })
+}
+
 #[tonic::async_trait]
 impl Controller for Edge {
     async fn create_volume(
@@ -269,25 +292,7 @@ impl Controller for Edge {
 
 impl Edge {
     async fn create(&self, request: CreateVolumeRequest) -> Outcome<CreateVolumeResponse> {
-        let CreateVolumeRequest {
-            name,
-            capacity_range,
-            volume_capabilities,
-            parameters,
-            secrets: _,
-            volume_content_source,
-            accessibility_requirements,
-            mutable_parameters,
-        } = request;
-        check_name("name", &name)?;
-        let request = api::CreateVolume {
-            name,
-            range: parse::range(capacity_range)?,
-            capabilities: parse::capabilities(volume_capabilities)?,
-            params: CreateParams::parse(&parameters, &mutable_parameters)?,
-            source: parse::source(volume_content_source)?,
-            requisite: parse::requisite(accessibility_requirements),
-        };
+        let request = new_volume(request)?;
         let made = self.service()?.create_volume(request).await?;
         Ok(CreateVolumeResponse { volume: Some(render::volume(&made)) })
     }

@@ -68,7 +68,7 @@ fn kind(id: ObjectId) -> Kind {
 
 fn state(phase: Phase) -> State {
     match phase {
-        Phase::Creating => State::Creating,
+        Phase::Creating | Phase::Receiving { .. } => State::Creating,
         Phase::Ready => State::Ready,
         Phase::Deleting => State::Deleting,
         Phase::Replacing { .. } | Phase::Growing { .. } => State::Changing,

@@ -12,6 +12,7 @@ pub mod socket;
 pub mod status;
 
 mod parse;
+mod remote;
 mod render;
 
 pub mod agent;

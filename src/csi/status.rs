@@ -71,6 +71,29 @@ fn bad_token(rpc: Rpc) -> Code {
     }
 }
 
+/// The kind of error that a code of another process of ours stands for. A status that the transport made here says only
+/// that the other side cannot be heard.
+pub fn kind(status: &Status) -> Kind {
+    if std::error::Error::source(status).is_some() {
+        return Kind::Unavailable;
+    }
+    match status.code() {
+        Code::InvalidArgument => Kind::Invalid,
+        Code::OutOfRange => Kind::OutOfRange,
+        Code::NotFound => Kind::NotFound,
+        Code::AlreadyExists => Kind::AlreadyExists,
+        Code::Aborted => Kind::Busy,
+        Code::ResourceExhausted => Kind::Exhausted,
+        Code::FailedPrecondition => Kind::Precondition,
+        Code::PermissionDenied | Code::Unauthenticated => Kind::Denied,
+        Code::Unimplemented => Kind::Unsupported,
+        Code::Internal | Code::DataLoss => Kind::Internal,
+        Code::Ok | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unavailable => {
+            Kind::Unavailable
+        }
+    }
+}
+
 /// The answer to a caller of `rpc` whose call failed with `error`.
 pub fn status(rpc: Rpc, error: &Error) -> Status {
     Status::new(code(rpc, error.kind()), error.to_string())
@@ -212,6 +235,21 @@ mod tests {
                 let common = COMMON.iter().find(|(k, _)| *k == kind).map(|(_, code)| *code);
                 assert_eq!(Some(code(rpc, kind)), listed.or(common), "{rpc} {kind:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_common_code_reads_back_as_its_kind_and_a_broken_connection_as_unreachable() {
+        for written in Kind::ALL {
+            let read = kind(&status(Rpc::FindName, &Error::new(written, "why")));
+            let same_code = |read| code(Rpc::FindName, read) == code(Rpc::FindName, written);
+            assert!(same_code(read), "{written:?} {read:?}");
+            assert_eq!(read.is_final(), written.is_final(), "{written:?} {read:?}");
+        }
+        let broken = Status::from_error(Box::new(std::io::Error::other("the connection broke")));
+        assert_eq!(kind(&broken), Kind::Unavailable);
+        for code in [Code::Unknown, Code::Cancelled, Code::DeadlineExceeded] {
+            assert_eq!(kind(&Status::new(code, "")), Kind::Unavailable);
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::api::{CreateVolume, SourceRef, VolumeStatus};
+use super::api::{CreateVolume, Segments, SourceRef, VolumeStatus};
 use super::asked::{Wish, same_request, wish};
 use super::delete::unfinished;
 use super::locks::{Key, Mode};
 use super::lookup::is_visible;
 use super::pool::Pool;
 use super::progress::Running;
+use super::transfer::Described;
 use super::work::{exclusive, shared, undone};
 use super::{Inner, Service};
 use crate::backend::Origin;
@@ -20,9 +21,15 @@ use crate::volume::{
 };
 
 /// What a volume is copied from, found.
-enum Found {
+pub(super) enum Found {
     Snapshot(Arc<Snapshot>),
     Volume(Arc<Volume>),
+    /// A snapshot on another node, as that node describes it. `source` is what was asked to be copied: the snapshot, or
+    /// the volume for which it was cut.
+    Remote {
+        source: Source,
+        described: Described,
+    },
 }
 
 impl Found {
@@ -30,13 +37,16 @@ impl Found {
         match self {
             Found::Snapshot(snapshot) => Source::Snapshot(snapshot.id),
             Found::Volume(volume) => Source::Volume(volume.id),
+            Found::Remote { source, .. } => *source,
         }
     }
 
-    fn pool(&self) -> PoolId {
+    /// The pool in which its copies lie; `None` means any.
+    fn pool(&self) -> Option<PoolId> {
         match self {
-            Found::Snapshot(snapshot) => snapshot.id.pool(),
-            Found::Volume(volume) => volume.id.pool(),
+            Found::Snapshot(snapshot) => Some(snapshot.id.pool()),
+            Found::Volume(volume) => Some(volume.id.pool()),
+            Found::Remote { .. } => None,
         }
     }
 
@@ -44,6 +54,7 @@ impl Found {
         match self {
             Found::Snapshot(snapshot) => snapshot.volume,
             Found::Volume(volume) => volume.id,
+            Found::Remote { described, .. } => described.volume,
         }
     }
 
@@ -51,6 +62,7 @@ impl Found {
         match self {
             Found::Snapshot(snapshot) => snapshot.size,
             Found::Volume(volume) => volume.size,
+            Found::Remote { described, .. } => described.size,
         }
     }
 
@@ -58,13 +70,17 @@ impl Found {
         match self {
             Found::Snapshot(snapshot) => (snapshot.layout, snapshot.fs, snapshot.raw_written),
             Found::Volume(volume) => (volume.layout, volume.fs, volume.raw_written),
+            // Nothing else is sent.
+            Found::Remote { described, .. } => (Layout::Image, described.fs, described.raw_written),
         }
     }
 
-    fn origin(&self) -> Origin<'_> {
+    /// What the backend copies itself.
+    fn origin(&self) -> Option<Origin<'_>> {
         match self {
-            Found::Snapshot(snapshot) => Origin::Snapshot(snapshot),
-            Found::Volume(volume) => Origin::Volume(volume),
+            Found::Snapshot(snapshot) => Some(Origin::Snapshot(snapshot)),
+            Found::Volume(volume) => Some(Origin::Volume(volume)),
+            Found::Remote { .. } => None,
         }
     }
 }
@@ -98,15 +114,7 @@ impl Inner {
             }
             self.clear_name(&existing).await?;
         }
-        if !self.is_asked(&request.requisite) {
-            return Err(Error::new(
-                Kind::Exhausted,
-                format!(
-                    "accessibility_requirements: none of the requisite topologies is this node, {}",
-                    self.settings.node_id
-                ),
-            ));
-        }
+        self.refuse_elsewhere(&request.requisite)?;
         let found = self.find_source(request.source.as_ref()).await?;
         let pool = self.choose_pool(&request, found.as_ref()).await?;
         let mut volume = self.decide(&request, &wish, &pool, found.as_ref())?;
@@ -116,8 +124,22 @@ impl Inner {
         Ok(self.status_of(&volume, Vec::new()))
     }
 
+    /// Refuses a volume that has to be on other nodes.
+    pub(super) fn refuse_elsewhere(&self, requisite: &[Segments]) -> Result<()> {
+        if self.is_asked(requisite) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Exhausted,
+            format!(
+                "accessibility_requirements: none of the requisite topologies is this node, {}",
+                self.settings.node_id
+            ),
+        ))
+    }
+
     /// Makes a name free that an earlier attempt could not undo, or a removal that could not end, still has.
-    async fn clear_name(&self, existing: &Arc<Volume>) -> Result<()> {
+    pub(super) async fn clear_name(&self, existing: &Arc<Volume>) -> Result<()> {
         let removing = match existing.phase {
             // It may be running right now: it has the lock of the id, where a creation has that of the name.
             Phase::Deleting => Some(self.locks.take(vec![exclusive(existing.id)]).await?),
@@ -155,13 +177,17 @@ impl Inner {
     }
 
     /// The pool of the source, the one asked for, or else the one with the most room.
-    async fn choose_pool(&self, request: &CreateVolume, found: Option<&Found>) -> Result<Arc<Pool>> {
+    pub(super) async fn choose_pool(
+        &self,
+        request: &CreateVolume,
+        found: Option<&Found>,
+    ) -> Result<Arc<Pool>> {
         let asked = match &request.params.pool {
             Some(name) => Some(self.pool_named(name)?),
             None => None,
         };
-        if let Some(found) = found {
-            let home = self.pool(found.pool())?;
+        if let Some(home) = found.and_then(Found::pool) {
+            let home = self.pool(home)?;
             if asked.is_some_and(|asked| asked.id() != home.id()) {
                 let why = format!(
                     "the source lies in pool {:?}, and copies stay in the pool of their source: use a StorageClass of that pool",
@@ -194,7 +220,7 @@ impl Inner {
     }
 
     /// The volume that the request asks for, or why it cannot be had.
-    fn decide(
+    pub(super) fn decide(
         &self,
         request: &CreateVolume,
         wish: &Wish,
@@ -298,16 +324,22 @@ impl Inner {
         volume.raw_written = raw_written;
         volume.base = match found {
             Found::Snapshot(snapshot) => Some(snapshot.id),
-            Found::Volume(_) => None,
+            Found::Remote { source: Source::Snapshot(id), .. } => Some(*id),
+            // One that was cut for this copy goes when it is done.
+            Found::Remote { .. } | Found::Volume(_) => None,
         };
         Ok(())
     }
 
     /// Whether the pool has room for it, by the documented formula.
-    async fn admit(&self, pool: &Pool, volume: &Volume, found: Option<&Found>) -> Result<()> {
-        let copies = found.is_some() && !pool.backend.info().shares_copies;
-        let full = volume.mutable.provisioning == Provisioning::Thick || copies;
-        let needed = if full { volume.size } else { 0 };
+    pub(super) async fn admit(&self, pool: &Pool, volume: &Volume, found: Option<&Found>) -> Result<()> {
+        let thick = volume.mutable.provisioning == Provisioning::Thick;
+        let needed = match found {
+            _ if thick => volume.size,
+            Some(Found::Remote { described, .. }) => described.allocated,
+            Some(_) if !pool.backend.info().shares_copies => volume.size,
+            _ => 0,
+        };
         self.admit_bytes(pool, "a new volume", needed).await
     }
 
@@ -346,7 +378,7 @@ impl Inner {
                     let copy = pool.backend.create(&volume, Some(Origin::Volume(source)), progress);
                     self.frozen(std::slice::from_ref(source), copy).await?;
                 }
-                _ => pool.backend.create(&volume, found.as_ref().map(Found::origin), progress).await?,
+                _ => pool.backend.create(&volume, found.as_ref().and_then(Found::origin), progress).await?,
             }
             pool.backend.settle(&volume, found.is_some()).await?;
             pool.commit(volume.id.into()).await
@@ -364,7 +396,7 @@ impl Inner {
     pub(super) async fn clear_away(&self, volume: &Arc<Volume>) -> Result<()> {
         let pool = self.pool(volume.id.pool())?;
         let id = ObjectId::Volume(volume.id);
-        if volume.phase == Phase::Creating {
+        if matches!(volume.phase, Phase::Creating | Phase::Receiving { .. }) {
             // The commit may have renamed the intent before it failed.
             pool.condemn(id).await?;
         }

@@ -27,7 +27,7 @@ impl Inner {
         let Some(volume) = found else { return self.absent(id.into()) };
         match volume.phase {
             // Somebody else's creation holds the name's lock, not the id's, and no caller has the id yet.
-            Phase::Creating => return Ok(()),
+            Phase::Creating | Phase::Receiving { .. } => return Ok(()),
             Phase::Deleting => return self.clear_away(&volume).await.map_err(unfinished),
             _ => {}
         }

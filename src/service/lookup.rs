@@ -148,5 +148,5 @@ impl Service {
 
 /// Whether callers may know of an object in this phase.
 pub(super) fn is_visible(phase: Phase) -> bool {
-    !matches!(phase, Phase::Creating | Phase::Deleting)
+    !matches!(phase, Phase::Creating | Phase::Receiving { .. } | Phase::Deleting)
 }

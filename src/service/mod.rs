@@ -23,10 +23,13 @@ mod group_part;
 mod lookup;
 mod progress;
 mod publish;
+mod receive;
 mod recover;
 mod replace;
 mod resize;
+mod send;
 mod snapshot;
+pub mod transfer;
 
 mod lineage;
 mod list;
@@ -55,6 +58,7 @@ pub use group_part::{Gate, GroupPart};
 pub use lookup::Named;
 pub use orphans::{Orphan, Reaped};
 pub use progress::Watch;
+pub use send::{Reader, Sending};
 
 use catalog::Catalog;
 use locks::Locks;
@@ -100,6 +104,8 @@ pub struct Settings {
     pub freeze_limit: Duration,
     /// How long a call waits for other work on the same object.
     pub lock_wait: Duration,
+    /// How long a copy from another node tries to reach it again before it waits for the next call.
+    pub source_patience: Duration,
     /// Where pools that were added by a call are remembered; `None` remembers nothing.
     pub state_dir: Option<PathBuf>,
 }
@@ -111,6 +117,7 @@ impl Default for Settings {
             max_volumes: 0,
             freeze_limit: Duration::from_secs(10),
             lock_wait: Duration::from_secs(10),
+            source_patience: receive::SOURCE_PATIENCE,
             state_dir: None,
         }
     }
@@ -134,6 +141,8 @@ struct Inner {
     uses: node::Uses,
     locks: Locks,
     progress: progress::Board,
+    grants: send::Grants,
+    last_asked: receive::LastAsked,
     tracker: TaskTracker,
 }
 
@@ -160,6 +169,8 @@ impl Service {
                 uses: node::Uses::default(),
                 locks,
                 progress: progress::Board::default(),
+                grants: send::Grants::default(),
+                last_asked: receive::LastAsked::default(),
                 tracker: TaskTracker::new(),
             }),
         }

@@ -87,6 +87,12 @@ impl Pool {
         self.store(move |store| store.put(record.record())).await
     }
 
+    /// See [`Store::amend`].
+    pub(super) async fn amend(&self, record: impl Into<Live>) -> Result<()> {
+        let record = record.into();
+        self.store(move |store| store.amend(record.record())).await
+    }
+
     /// See [`Store::condemn`].
     pub(super) async fn condemn(&self, id: ObjectId) -> Result<bool> {
         self.store(move |store| store.condemn(id)).await

@@ -42,7 +42,10 @@ impl Inner {
     /// the phase of a replacement's snapshots says how far it came.
     fn interrupted(&self, pool: PoolId) -> Vec<ObjectId> {
         let catalog = self.catalog();
-        let stale = |volume: &&Arc<Volume>| volume.phase != Phase::Ready || self.is_abandoned(volume);
+        let stale = |volume: &&Arc<Volume>| match volume.phase {
+            Phase::Ready | Phase::Receiving { .. } => self.is_abandoned(volume),
+            _ => true,
+        };
         let groups = catalog.groups().values().filter(|group| group.phase != Phase::Ready);
         let volumes = catalog.volumes().values().filter(stale);
         let snapshots = catalog.snapshots().values().filter(|snapshot| snapshot.phase != Phase::Ready);
@@ -53,9 +56,14 @@ impl Inner {
         groups.chain(objects).collect()
     }
 
-    /// An inline volume lives as long as its pod's mount, and a reboot takes the mount away.
+    /// An inline volume lives as long as its pod's mount, and a reboot takes the mount away. A copy from another node
+    /// waits for its next call, but not for ever.
     fn is_abandoned(&self, volume: &Volume) -> bool {
-        volume.phase == Phase::Ready && volume.ephemeral.is_some() && !self.uses.any(volume.id)
+        match volume.phase {
+            Phase::Ready => volume.ephemeral.is_some() && !self.uses.any(volume.id),
+            Phase::Receiving { .. } => self.is_forgotten(volume),
+            _ => false,
+        }
     }
 
     /// Finishes or undoes what is pending of one object; nothing if nothing is.
@@ -80,6 +88,8 @@ impl Inner {
                 let Some(volume) = self.catalog().volume(id).cloned() else { return Ok(()) };
                 match volume.phase {
                     Phase::Creating | Phase::Deleting => self.clear_away(&volume).await,
+                    Phase::Receiving { .. } if self.is_abandoned(&volume) => self.clear_away(&volume).await,
+                    Phase::Receiving { .. } => Ok(()),
                     Phase::Replacing { .. } | Phase::Growing { .. } => match self.settled(id).await {
                         // Taken back is over, too; only its caller has to hear of it.
                         Err(_) if self.volume(&id.to_string())?.phase == Phase::Ready => Ok(()),

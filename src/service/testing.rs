@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use super::api::{CreateVolume, SourceRef};
 use super::{Clock, NoObserver, Service, Settings};
@@ -39,28 +40,38 @@ pub(super) struct Bench {
     pub(super) fake: Fake,
     /// The server.
     pub(super) service: Service,
+    clock: Arc<Ticking>,
 }
 
 impl Bench {
     /// A new machine whose pool lies on a filesystem of this kind.
     pub(super) async fn new(fs: &str) -> Self {
-        let fake = Fake::with_pool(POOL, fs, 8 << 30);
-        let bench = Bench { service: server(&fake), fake };
+        let (fake, clock) = (Fake::with_pool(POOL, fs, 8 << 30), Arc::<Ticking>::default());
+        let bench = Bench { service: server(&fake, &clock), fake, clock };
         bench.service.create_pool(pool()).await.unwrap();
         bench
     }
 
     /// A new process on the same machine.
     pub(super) async fn restart(&self) -> Self {
-        Self::start(self.fake.restart()).await
+        Self::serve(self.fake.restart(), self.clock.clone()).await
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(super) fn pass(&self, millis: Millis) {
+        self.clock.0.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// A server that opens the pool of a machine.
     pub(super) async fn start(fake: Fake) -> Self {
-        let service = server(&fake);
+        Self::serve(fake, Arc::default()).await
+    }
+
+    async fn serve(fake: Fake, clock: Arc<Ticking>) -> Self {
+        let service = server(&fake, &clock);
         service.open_pools(vec![pool()]).await.unwrap();
         assert_eq!(service.unopened_pools(), []);
-        Bench { fake, service }
+        Bench { fake, service, clock }
     }
 
     /// Makes a volume and gives its id.
@@ -105,11 +116,11 @@ impl Bench {
     }
 }
 
-fn server(fake: &Fake) -> Service {
-    let settings = Settings { node_id: NODE.into(), ..Settings::default() };
+fn server(fake: &Fake, clock: &Arc<Ticking>) -> Service {
+    let settings = Settings { node_id: NODE.into(), source_patience: Duration::ZERO, ..Settings::default() };
     let policy = Policy { reserve_min: 0, ..Policy::default() };
     let opener = Backends::new(fake.host(), Path::new("/var/lib/offshoot"), policy);
-    Service::new(settings, fake.host(), Arc::new(opener), Arc::new(Ticking::default()), Arc::new(NoObserver))
+    Service::new(settings, fake.host(), Arc::new(opener), clock.clone(), Arc::new(NoObserver))
 }
 
 fn pool() -> PoolSpec {

@@ -87,6 +87,18 @@ struct VolumeV1 {
     claim: Option<Claim>,
     #[serde(default, skip_serializing_if = "is_default")]
     state: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    receiving: Option<ReceivingV1>,
+}
+
+/// Of an intent only. A record that was made from it still has it, since committing renames the file as it is.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceivingV1 {
+    from: SnapshotId,
+    received: u64,
+    bytes: u64,
+    asked: Millis,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,7 +143,7 @@ struct MemberV1 {
 /// The bytes of a record file. Creating and deleting are said by the file's suffix and not inside it.
 pub(super) fn encode(record: Record<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let stored = |phase: Phase| match phase {
-        Phase::Creating | Phase::Deleting => Phase::Ready,
+        Phase::Creating | Phase::Receiving { .. } | Phase::Deleting => Phase::Ready,
         pending => pending,
     };
     let file = match record {
@@ -156,6 +168,12 @@ pub(super) fn encode(record: Record<'_>) -> Result<Vec<u8>, serde_json::Error> {
             ephemeral: v.ephemeral.as_ref().map(ToString::to_string),
             claim: v.claim.clone(),
             state: stored(v.phase),
+            receiving: match v.phase {
+                Phase::Receiving { from, received, bytes, asked } => {
+                    Some(ReceivingV1 { from, received, bytes, asked })
+                }
+                _ => None,
+            },
         }),
         Record::Snapshot(s) => File::Snapshot(SnapshotV1 {
             id: s.id,
@@ -216,7 +234,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Object, String> {
             published: v.published,
             ephemeral: v.ephemeral.map(Into::into),
             claim: v.claim,
-            phase: v.state,
+            phase: match v.receiving {
+                Some(ReceivingV1 { from, received, bytes, asked }) => {
+                    Phase::Receiving { from, received, bytes, asked }
+                }
+                None => v.state,
+            },
         }),
         File::Snapshot(s) => Object::Snapshot(Snapshot {
             id: s.id,

@@ -48,7 +48,12 @@ impl Loaded {
     fn add(&mut self, object: Object, phase: Option<Phase>) {
         match object {
             Object::Volume(mut volume) => {
-                volume.phase = phase.unwrap_or(volume.phase);
+                volume.phase = match (phase, volume.phase) {
+                    (Some(Phase::Creating), receiving @ Phase::Receiving { .. }) => receiving,
+                    // It was committed, and not written since.
+                    (None, Phase::Receiving { .. }) => Phase::Ready,
+                    (phase, pending) => phase.unwrap_or(pending),
+                };
                 self.volumes.push(volume);
             }
             Object::Snapshot(mut snapshot) => {

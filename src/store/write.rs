@@ -68,6 +68,16 @@ impl Store {
     ///
     /// Fails with [`Kind::Unavailable`] where it is not known which of the two a crash would leave: do it again.
     pub fn put(&self, record: Record<'_>) -> Result<(), Error> {
+        self.replace(record, READY)
+    }
+
+    /// Writes an intent again, or for the first time, so that it is durable when this returns: for work that is continued
+    /// after a crash and not undone. Either the old or the new one is there after a crash. Fails as [`Store::put`].
+    pub fn amend(&self, record: Record<'_>) -> Result<(), Error> {
+        self.replace(record, CREATING)
+    }
+
+    fn replace(&self, record: Record<'_>, suffix: &str) -> Result<(), Error> {
         let id = record.id();
         let tmp = self.file(id, TMP);
         let bytes = Self::encode(record)?;
@@ -77,7 +87,7 @@ impl Store {
             .host
             .write_file(&tmp, &bytes)
             .and_then(|()| self.host.sync_file(&tmp))
-            .and_then(|()| self.host.rename(&tmp, &self.file(id, READY)));
+            .and_then(|()| self.host.rename(&tmp, &self.file(id, suffix)));
         if written.is_err() {
             // Best effort: a temporary file is proven left-over, and the next start removes it.
             let _ = self.host.remove_file(&tmp);

@@ -110,6 +110,13 @@ pub const DOCS: &[ParamDoc] = &[
         meaning: "Whether bytes that a workload wrote through a raw device may be mounted as a filesystem. The kernel trusts what it mounts, so only for writers that are trusted.",
     },
     ParamDoc {
+        key: "allowRemoteCopy",
+        places: &[Place::StorageClass],
+        values: "`true`, `false`",
+        default: "`false`",
+        meaning: "Whether a restore or clone that cannot be on the node of its source is made on another one, by sending every allocated byte over the network. Without it the answer is that there is no room.",
+    },
+    ParamDoc {
         key: "size",
         places: &[Place::Inline],
         values: "a size such as `5Gi`",

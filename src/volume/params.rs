@@ -41,6 +41,8 @@ pub struct CreateParams {
     pub layout: Option<Layout>,
     /// Whether bytes written through a raw device may be mounted.
     pub trust_raw: bool,
+    /// Whether a copy may be made on another node than its source's, by sending the bytes.
+    pub remote_copy: bool,
     /// Whom the volume is for: the PVC, or the pod of an inline volume.
     pub claim: Option<Claim>,
 }
@@ -84,6 +86,7 @@ impl CreateParams {
             discard: discard.unwrap_or(!thick),
             layout: layout.flatten(),
             trust_raw: raw.read("allowBlockToFilesystem", boolean)?.unwrap_or(false),
+            remote_copy: raw.read("allowRemoteCopy", boolean)?.unwrap_or(false),
             claim,
         };
         if params.layout == Some(Layout::Subvolume) {

@@ -19,7 +19,7 @@ fn sample(key: &str) -> &'static str {
         "fsType" => "xfs",
         "mkfsOptions" => "-i size=512",
         "provisioning" => "thick",
-        "discard" | "allowBlockToFilesystem" | "directIO" => "false",
+        "discard" | "allowBlockToFilesystem" | "allowRemoteCopy" | "directIO" => "false",
         "layout" => "image",
         "readAheadKiB" => "128",
         "size" => "5Gi",

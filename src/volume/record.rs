@@ -29,6 +29,19 @@ pub enum Phase {
     /// Whole and usable.
     #[default]
     Ready,
+    /// An intent whose bytes come from another node for as long as that takes. Recovery leaves it as it is, and the next
+    /// call of the same name goes on. It is undone when no call comes for long.
+    #[serde(skip)]
+    Receiving {
+        /// The snapshot that is read.
+        from: SnapshotId,
+        /// All bytes before this one have come, and are durable.
+        received: u64,
+        /// How many bytes that were.
+        bytes: u64,
+        /// When a call last asked for it.
+        asked: Millis,
+    },
     /// Being removed: its bytes may be gone in part. Recovery finishes it.
     Deleting,
     /// The content is being replaced in place by that of `from`. Recovery finishes it.

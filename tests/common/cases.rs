@@ -252,6 +252,22 @@ pub async fn changing(how: How, fs: PoolFs) -> Sum {
     sum
 }
 
+/// Three volumes, mounted where their pool can copy them then.
+pub async fn members(rig: &mut Rig) -> (Vec<String>, Keep) {
+    let mut ids = Vec::new();
+    let mut kept = Keep::new();
+    for name in ["a", "b", "c"] {
+        let id = rig.volume(name, name).await;
+        if rig.fs != PoolFs::Ext4 {
+            rig.mount(&id);
+        }
+        kept.push((id.clone(), name.into()));
+        ids.push(id);
+    }
+    rig.restart().await;
+    (ids, kept)
+}
+
 /// Snapshots and groups of them.
 pub async fn cutting(how: How, fs: PoolFs) -> Sum {
     let mut sum = Sum::default();
@@ -299,20 +315,6 @@ pub async fn cutting(how: How, fs: PoolFs) -> Sum {
     );
     sum.add(sweep(how, fs, &delete).await);
 
-    async fn members(rig: &mut Rig) -> (Vec<String>, Keep) {
-        let mut ids = Vec::new();
-        let mut kept = Keep::new();
-        for name in ["a", "b", "c"] {
-            let id = rig.volume(name, name).await;
-            if rig.fs != PoolFs::Ext4 {
-                rig.mount(&id);
-            }
-            kept.push((id.clone(), name.into()));
-            ids.push(id);
-        }
-        rig.restart().await;
-        (ids, kept)
-    }
     let group = Flow::new(
         "snapshot a group",
         Machine::Same,

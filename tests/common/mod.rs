@@ -7,6 +7,7 @@
 
 pub mod cases;
 pub mod pools;
+pub mod remote;
 pub mod sweep;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use offshoot::backend::{Backends, Place, PoolSpec};
 use offshoot::host::fake::{Audit, Fake};
@@ -288,6 +290,8 @@ impl Rig {
             self.service.delete_volume(&id).await.unwrap();
         }
         pools::give_up(self).await;
+        // What is left of copies from other nodes goes when nobody has asked for it for a day.
+        self.clock.0.fetch_add(25 * 60 * 60 * 1000, Ordering::Relaxed);
         // Kubelet's own directories.
         for entry in self.fake.read_dir(Path::new(KUBELET)).unwrap() {
             self.fake.remove_target(&Path::new(KUBELET).join(entry.name)).unwrap();
@@ -321,7 +325,12 @@ fn is_template(path: &Path) -> bool {
 }
 
 fn serve(fake: &Fake, clock: &Arc<Ticks>) -> Service {
-    let settings = Settings { node_id: NODE.into(), state_dir: Some(STATE.into()), ..Settings::default() };
+    let settings = Settings {
+        node_id: NODE.into(),
+        state_dir: Some(STATE.into()),
+        source_patience: Duration::ZERO,
+        ..Settings::default()
+    };
     let host = fake.host();
     let opener = Arc::new(Backends::new(host.clone(), Path::new(STATE), Policy::default()));
     Service::new(settings, host, opener, clock.clone(), Arc::new(NoObserver))

@@ -39,7 +39,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Attachment, Backend, Capacity, Fault, Known, Leftover, Origin, PoolInfo, Progress, Run, Usage, Use,
+    Attachment, Backend, Capacity, Fault, Known, Leftover, Origin, PoolInfo, Progress, Received, Run, Usage,
+    Use,
 };
 use crate::host::{Host, MountEntry};
 use crate::volume::{Error, FsType, Layout, Mutable, Result, Snapshot, Volume, VolumeId, size};
@@ -252,9 +253,9 @@ impl Backend for Local {
         self.hop(move |pool| pool.read(&snapshot, offset, len)).await
     }
 
-    async fn receive_begin(&self, volume: &Volume) -> Result<bool> {
+    async fn receive_begin(&self, volume: &Volume, begun: bool) -> Result<Received> {
         let volume = own(volume);
-        self.hop(move |pool| pool.receive_begin(&volume)).await
+        self.hop(move |pool| pool.receive_begin(&volume, begun)).await
     }
 
     async fn receive(&self, volume: &Volume, offset: u64, bytes: Vec<u8>) -> Result<()> {

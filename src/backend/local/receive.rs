@@ -7,6 +7,7 @@
 use super::image::{not_here, wrong_length};
 use super::names::Part;
 use super::pool::Pool;
+use crate::backend::Received;
 use crate::volume::{Error, Kind, Layout, Provisioning, Result, Snapshot, Volume};
 
 impl Pool {
@@ -19,25 +20,28 @@ impl Pool {
         Ok(self.host.read_at(&self.sealed_image(snapshot)?, offset, len)?)
     }
 
-    pub(super) fn receive_begin(&self, volume: &Volume) -> Result<bool> {
+    pub(super) fn receive_begin(&self, volume: &Volume, begun: bool) -> Result<Received> {
         if volume.layout != Layout::Image {
             return Err(not_here(volume));
         }
         let image = self.names.volume(volume.id, Part::Image);
         match self.host.metadata(&image)? {
-            Some(meta) if meta.len == volume.size => return Ok(true),
+            Some(meta) if meta.len == volume.size => return Ok(Received::Whole),
             Some(meta) => return Err(wrong_length(&image, meta.len, volume.size)),
             None => {}
         }
         let partial = self.names.volume(volume.id, Part::Partial);
         match self.host.metadata(&partial)? {
+            None if begun => return Ok(Received::Nothing),
+            // What a power cut leaves of bytes that were never forced to the disk.
+            Some(meta) if begun && meta.len == 0 => return Ok(Received::Nothing),
             None => self.host.create_file(&partial, volume.size)?,
             Some(meta) if meta.len == volume.size => {}
             // Made, but not yet given its length: what a crash inside the call can leave.
             Some(meta) if meta.len == 0 => self.host.set_len(&partial, volume.size)?,
             Some(meta) => return Err(wrong_length(&partial, meta.len, volume.size)),
         }
-        Ok(false)
+        Ok(Received::Begun)
     }
 
     pub(super) fn receive(&self, volume: &Volume, offset: u64, bytes: &[u8]) -> Result<()> {
