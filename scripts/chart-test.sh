@@ -66,6 +66,35 @@ versions() { # of everything that the chart makes, but for helm's own record
         serviceaccounts,secrets,configmaps,services,deployments,daemonsets,roles,rolebindings,clusterroles,clusterrolebindings,csidrivers,storageclasses,networkpolicies "$@"
 }
 
+# Values that are misspelt or impossible are refused with their place.
+refused() { # PLACE VALUE…
+    local place=$1
+    shift
+    if helm template offshoot "$chart" "${@/#/--set=}" >/dev/null 2>"$work/said"; then fail "$* is accepted"; fi
+    grep -qF -- "$place" "$work/said" || { cat "$work/said"; fail "the refusal of $* does not name $place"; }
+}
+refused "'controler' not allowed" controler.replicas=2
+refused "/controller/replicas" controller.replicas=0
+refused "/controller/replicas" controller.replicas=two
+refused "/pools/0" 'pools[0].name=p'
+refused "/pools/0" 'pools[0].name=p' 'pools[0].directory=/srv/disk/p' 'pools[0].file=/srv/disk/p.img' 'pools[0].size=1Gi'
+refused "/pools/0/directory" 'pools[0].name=p' 'pools[0].directory=/etc/offshoot'
+refused "/pools/0/directory" 'pools[0].name=p' 'pools[0].directory=srv/disk'
+refused "/pools/0/directory" 'pools[0].name=p' 'pools[0].directory=/srv/../etc/x'
+refused "/pools/0/name" 'pools[0].name=Fast' 'pools[0].directory=/srv/disk/p'
+refused "/pools/0/size" 'pools[0].name=p' 'pools[0].file=/srv/disk/p.img' 'pools[0].size=20GB'
+refused "/kubeletDir" kubeletDir=/var/lib/kubelet/
+refused "/orphans/mode" orphans.mode=delete
+refused "/orphans/grace" 'orphans.grace=5 minutes'
+refused "/node/reserve" node.reserve=two
+refused "/storageClasses/0/reclaimPolicy" 'storageClasses[0].name=a' 'storageClasses[0].reclaimPolicy=Keep'
+refused "/volumeAttributesClasses/0" 'volumeAttributesClasses[0].name=a'
+refused "/sidecars/snapshotter/enabled" sidecars.snapshotter.enabled=maybe
+refused "tls.certManager.nodes is empty" tls.mode=certManager
+refused "sidecars.snapshotMetadata.caBundle is empty" sidecars.snapshotMetadata.enabled=true
+refused "contains node.stateDir" 'pools[0].name=p' 'pools[0].directory=/var/lib/p'
+passed "bad values are refused, and their place is named"
+
 # A cluster without snapshots gets volumes all the same, and a word about it.
 helm "${install[@]}" >"$work/notes"
 grep -q 'SNAPSHOTS ARE OFF' "$work/notes" || fail "nobody is told that the cluster has no snapshots"
