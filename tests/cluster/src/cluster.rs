@@ -3,28 +3,18 @@
 //! Every step looks first whether it has been done. So a second `up` mends what is missing, a test finds the cluster that another
 //! has left running, and `down` removes what a killed run has left.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 use crate::machine::{checked, host};
 use crate::node::{self, Node, Spec};
+use crate::record::{Settings, lock};
 use crate::{control, images, network};
-
-/// What a cluster is made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// The nodes.
-    pub nodes: Vec<Spec>,
-    /// Where the programs are, see `scripts/cluster-tools.sh`.
-    pub tools: PathBuf,
-}
 
 /// A cluster that was made.
 #[derive(Debug, Clone)]
@@ -48,13 +38,13 @@ impl Cluster {
             "the cluster needs root: namespaces, mounts and loop devices are made"
         );
         let _lock = lock(layout)?;
-        let cluster = match Self::load(layout)? {
+        let cluster = match Settings::load(layout)? {
             Some(settings) => Self { layout: layout.clone(), settings, progress },
             None => {
                 progress("tools: building what is missing");
                 let settings = Settings { nodes, tools: images::script("cluster-tools.sh", &[])? };
                 let cluster = Self { layout: layout.clone(), settings, progress };
-                cluster.save()?;
+                cluster.settings.save(layout)?;
                 cluster
             }
         };
@@ -86,7 +76,7 @@ impl Cluster {
     /// # Errors
     /// If its record cannot be read.
     pub fn find(layout: &Layout) -> Result<Option<Self>> {
-        Ok(Self::load(layout)?.map(|settings| Self { layout: layout.clone(), settings, progress: quiet }))
+        Ok(Settings::load(layout)?.map(|settings| Self { layout: layout.clone(), settings, progress: quiet }))
     }
 
     /// Removes all of a cluster: processes, namespaces, mounts, loop devices, control groups, files. Nothing if there is none.
@@ -100,7 +90,7 @@ impl Cluster {
         let lock = lock(layout)?;
         // By the folders rather than the record: a crash may have come between.
         let machines = layout.path("machines");
-        let settings = Self::load(layout)?;
+        let settings = Settings::load(layout)?;
         for entry in fs::read_dir(&machines).into_iter().flatten() {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != control::NAME {
@@ -114,7 +104,7 @@ impl Cluster {
         control::machine(layout)?.power_off()?;
         network::disconnect_host(layout)?;
         progress("files: removing");
-        for name in ["machines", "pki", "kubeconfig", "cluster.json", "lock"] {
+        for name in ["machines", "pki", "kubeconfig", "cluster.json.part", "cluster.json", "lock"] {
             remove_all(&layout.path(name))?;
         }
         drop(lock);
@@ -241,7 +231,8 @@ impl Cluster {
         self.start_node_processes(&node)
     }
 
-    /// Adds a node to a running cluster, with its images, and waits until it is Ready.
+    /// Adds a node to a running cluster and waits until it is Ready. It gets the test images; load again what else it needs, the others
+    /// skip what they have.
     ///
     /// # Errors
     /// If it does not start, or one of its name or number is there.
@@ -249,7 +240,7 @@ impl Cluster {
         let taken = self.settings.nodes.iter().any(|one| one.name == spec.name || one.number == spec.number);
         ensure!(!taken, "a node named {} or with number {} is there already", spec.name, spec.number);
         self.settings.nodes.push(spec.clone());
-        self.save()?;
+        self.settings.save(&self.layout)?;
         let node = self.node(&spec.name)?;
         node.power_on(self.tools(), &self.nodes()?)?;
         for archive in images::test_images()? {
@@ -268,7 +259,7 @@ impl Cluster {
         node.power_off()?;
         remove_all(node.machine().dir())?;
         self.settings.nodes.retain(|spec| spec.name != name);
-        self.save()
+        self.settings.save(&self.layout)
     }
 
     /// Waits until a node is Ready. A node that has just been switched off counts as Ready for 20 s more: see [`Self::restart_node`].
@@ -394,32 +385,6 @@ impl Cluster {
         }
         checked(&child.wait_with_output()?).with_context(|| format!("{program} {}", args.join(" ")))
     }
-
-    fn load(layout: &Layout) -> Result<Option<Settings>> {
-        let file = layout.path("cluster.json");
-        match fs::read(&file) {
-            Ok(bytes) => Ok(Some(
-                serde_json::from_slice(&bytes).with_context(|| format!("cannot read {}", file.display()))?,
-            )),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-        }
-    }
-
-    fn save(&self) -> Result<()> {
-        let (file, part) = (self.layout.path("cluster.json"), self.layout.path("cluster.json.part"));
-        fs::write(&part, serde_json::to_vec_pretty(&self.settings)?)
-            .context("cannot write the cluster's record")?;
-        fs::rename(&part, &file).context("cannot write the cluster's record")
-    }
-}
-
-/// One `up` or `down` at a time.
-fn lock(layout: &Layout) -> Result<Flock<File>> {
-    fs::create_dir_all(layout.dir()).with_context(|| format!("cannot make {}", layout.dir().display()))?;
-    let path = layout.path("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock the cluster")
 }
 
 /// Removes a file or a tree that may be gone already. Nothing mounted below it is entered: the machines are off.

@@ -18,6 +18,7 @@
 
 pub mod audit;
 mod certificates;
+mod cgroups;
 mod cluster;
 pub mod control;
 pub mod images;
@@ -26,10 +27,12 @@ pub mod machine;
 pub mod network;
 pub mod node;
 mod process;
+mod record;
 
 pub use audit::Inventory;
-pub use cluster::{Cluster, Settings, quiet};
+pub use cluster::{Cluster, quiet};
 pub use layout::Layout;
 pub use machine::Machine;
 pub use node::{Node, Spec};
 pub use process::Recorded;
+pub use record::Settings;

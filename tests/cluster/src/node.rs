@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::certificates::{self, Authority};
+use crate::cgroups;
 use crate::control;
 use crate::layout::Layout;
 use crate::machine::{Disk, Machine, host};
@@ -110,7 +111,7 @@ impl Node {
     /// If the machine or containerd does not start; logs are in the node's folder.
     pub fn power_on(&self, tools: &Path, others: &[Node]) -> Result<()> {
         if self.machine.init()?.is_none() {
-            self.make_cgroups()?;
+            cgroups::make(&self.layout.cgroup(&self.spec.name))?;
             self.settings()?;
             for disk in self.disks() {
                 make_pool(&disk.image, self.spec.pool_size)?;
@@ -174,7 +175,7 @@ impl Node {
         for disk in self.disks() {
             crate::audit::detach_loops(&disk.image)?;
         }
-        self.remove_cgroups()
+        cgroups::remove(&self.layout.cgroup(&self.spec.name))
     }
 
     /// Brings the images of an archive to the node's containerd, unless it has got the same archive before.
@@ -299,61 +300,6 @@ impl Node {
             }],
         })
     }
-
-    /// Kubelet wants the group that all of its pods go below to be there.
-    fn make_cgroups(&self) -> Result<()> {
-        for hierarchy in hierarchies()? {
-            let path = hierarchy.join(self.layout.cgroup(&self.spec.name));
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        }
-        Ok(())
-    }
-
-    fn remove_cgroups(&self) -> Result<()> {
-        for hierarchy in hierarchies()? {
-            remove_groups(&hierarchy.join(self.layout.cgroup(&self.spec.name)))?;
-            // The last node's end is the cluster's.
-            let _ = fs::remove_dir(hierarchy.join(self.layout.cgroup_root()));
-        }
-        Ok(())
-    }
-}
-
-/// The roots of the control groups: one directory for each hierarchy, or the one of version 2.
-fn hierarchies() -> Result<Vec<PathBuf>> {
-    let root = Path::new("/sys/fs/cgroup");
-    if root.join("cgroup.procs").exists() {
-        return Ok(vec![root.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root).context("cannot read /sys/fs/cgroup")? {
-        let entry = entry?;
-        // Links are second names of a hierarchy.
-        if entry.file_type()?.is_dir() && entry.path().join("cgroup.procs").exists() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
-}
-
-/// Removes a control group and those below it. Its processes have ended, but the kernel may need a moment to say so.
-fn remove_groups(path: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_groups(&entry.path())?;
-        }
-    }
-    let mut tries = 0;
-    while let Err(error) = fs::remove_dir(path) {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            break;
-        }
-        tries += 1;
-        anyhow::ensure!(tries < 400, "cannot remove control group {}: {error}", path.display());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 /// Makes a sparse file with an XFS that can share blocks, unless it is there.
