@@ -84,6 +84,12 @@ fn the_edge_knows_no_host_and_no_store() {
 }
 
 #[test]
+fn the_router_knows_agents_only() {
+    let ours = ["crate::service", "crate::backend", "crate::host", "crate::store", "crate::cluster", "crate::agent"];
+    none_names("src/router", &[ours.as_slice(), &["kube::", "k8s_openapi", "std::fs"]].concat(), &[]);
+}
+
+#[test]
 fn only_the_host_starts_programs_mounts_or_does_ioctls() {
     let words = [
         "Command::new",
@@ -106,7 +112,7 @@ fn unsafe_code_stands_in_the_linux_host_only() {
 fn only_the_table_makes_a_status() {
     none_names(
         "src",
-        &["Status::new(", "tonic::Code", " Code::", "(Code::"],
+        &["Status::new(", "Status::with_details", "tonic::Code", " Code::", "(Code::"],
         &["src/csi/status.rs", "src/cli", "src/csi/calls.rs", "src/csi/server"],
     );
 }

@@ -7,6 +7,7 @@
 mod changed;
 pub mod client;
 mod completions;
+mod controller;
 mod doctor;
 mod group;
 mod machine;
@@ -45,6 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Controller(Box<controller::Controller>),
     Doctor(doctor::Doctor),
     Pool(pool::Pool),
     #[command(visible_alias = "vol")]
@@ -65,6 +67,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Controller(controller) => controller.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Pool(pool) => pool.run(),
             Command::Volume(volume) => volume.run(),
