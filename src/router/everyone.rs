@@ -26,6 +26,9 @@ pub(super) const LONG: Duration = Duration::from_secs(30);
 /// What each agent said, by the names of their nodes.
 pub(super) type Heard<R> = Vec<(Arc<Agent>, Answer<R>)>;
 
+/// What those said that answered.
+pub(super) type Answered<R> = Vec<(Arc<Agent>, R)>;
+
 /// Asks these agents the same at the same time. One that does not answer within `limit` counts as unavailable.
 pub(super) async fn ask<T, R, F, C>(
     agents: &[Arc<Agent>],
@@ -83,7 +86,7 @@ impl Router {
         head: &Head,
         message: T,
         call: C,
-    ) -> Answer<Partial<Vec<(Arc<Agent>, R)>>>
+    ) -> Answer<Partial<Answered<R>>>
     where
         T: Clone + Send + 'static,
         R: Send + 'static,
@@ -95,7 +98,7 @@ impl Router {
     }
 
     /// Parts what was said from who is silent.
-    pub(super) fn reached<R>(&self, rpc: Rpc, heard: Heard<R>) -> Answer<Partial<Vec<(Arc<Agent>, R)>>> {
+    pub(super) fn reached<R>(&self, rpc: Rpc, heard: Heard<R>) -> Answer<Partial<Answered<R>>> {
         let mut answers = Vec::with_capacity(heard.len());
         let mut unreachable = Vec::new();
         let mut last = None;
