@@ -13,7 +13,7 @@ use rcgen::{
 use serde_json::json;
 
 /// An authority that signs for the whole cluster.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -22,7 +22,7 @@ impl Authority {
     ///
     /// # Errors
     /// If no key can be made or a file not written or read.
-    pub(crate) fn at(dir: &Path) -> Result<Self> {
+    pub fn at(dir: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "offshoot test cluster");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -46,7 +46,7 @@ impl Authority {
     ///
     /// # Errors
     /// If no key can be made or a file not written.
-    pub(crate) fn sign(
+    pub fn sign(
         &self,
         dir: &Path,
         name: &str,

@@ -331,7 +331,7 @@ impl Cluster {
             &format!("the API server is not ready: see {}", log.display()),
             || Ok(self.kubectl(&["get", "--raw", "/readyz"], None)? == "ok"),
         )?;
-        for process in ["kube-controller-manager", "kube-scheduler"] {
+        for process in ["kube-controller-manager", "kube-scheduler", control::DNS] {
             control::start(&self.layout, self.tools(), process)?;
         }
         // What every pod needs, and what the controller manager makes last.

@@ -19,8 +19,11 @@ use crate::network::{self, CONTROL, HOST};
 pub const NAME: &str = "control";
 
 /// In the order in which they are started.
-pub const PROCESSES: [&str; 5] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "snapshot-controller"];
+pub const PROCESSES: [&str; 6] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "snapshot-controller", DNS];
+
+/// The server of names.
+pub(crate) const DNS: &str = "dns";
 
 /// Where the machine sees its settings.
 const SETTINGS: &str = "/var/lib/kubernetes";
@@ -69,9 +72,19 @@ pub fn audit_log(layout: &Layout) -> Result<PathBuf> {
 /// # Errors
 /// If the machine is off or the program cannot be started.
 pub fn start(layout: &Layout, tools: &Path, process: &str) -> Result<()> {
-    let mut command = Command::new(tools.join(process));
+    let machine = machine(layout)?;
+    let program = if process == DNS && machine.process(DNS)?.is_none() {
+        // The machine sees no more of the host's file systems than the root's and its own.
+        let copy = machine.var("lib/kubernetes/cluster");
+        crate::machine::remove(&copy)?;
+        fs::copy(crate::dns::program()?, &copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        Path::new(SETTINGS).join("cluster")
+    } else {
+        tools.join(process)
+    };
+    let mut command = Command::new(program);
     command.args(arguments(layout, process));
-    machine(layout)?.start(process, command)?;
+    machine.start(process, command)?;
     Ok(())
 }
 
@@ -198,6 +211,11 @@ fn arguments(layout: &Layout, process: &str) -> Vec<String> {
             own("authorization-kubeconfig", "kube-scheduler.kubeconfig"),
             "--leader-elect=false".into(),
             "--cert-dir=/run/kube-scheduler".into(),
+        ],
+        DNS => vec![
+            DNS.into(),
+            format!("--listen={}:53", layout.address(CONTROL)),
+            own("kubeconfig", "admin.kubeconfig"),
         ],
         _ => vec![
             own("kubeconfig", "admin.kubeconfig"),

@@ -17,10 +17,11 @@
 //! ```
 
 pub mod audit;
-mod certificates;
+pub mod certificates;
 mod cgroups;
 mod cluster;
 pub mod control;
+pub mod dns;
 pub mod images;
 mod layout;
 pub mod machine;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use offshoot_cluster::{Cluster, Layout, Spec, control};
+use offshoot_cluster::{Cluster, Layout, Spec, control, dns};
 use serde_json::{Value, json};
 
 /// A real Kubernetes of several nodes on this machine, without an image registry
@@ -64,6 +64,16 @@ enum Action {
         /// For example kubelet, containerd, kube-apiserver
         process: String,
     },
+    /// Serve the names of Services; the cluster starts it itself
+    #[command(hide = true)]
+    Dns {
+        /// Where to listen
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+        /// Who to ask
+        #[arg(long)]
+        kubeconfig: PathBuf,
+    },
     /// Start one process again
     Start {
         /// `control` or a node
@@ -75,6 +85,9 @@ enum Action {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Action::Dns { listen, kubeconfig } = &cli.command {
+        return dns::serve(*listen, kubeconfig);
+    }
     let layout = match &cli.dir {
         Some(dir) => Layout::at(dir),
         None => Layout::from_env()?,
@@ -107,6 +120,7 @@ fn main() -> Result<()> {
             found()?.kill(machine, process)?;
             json!({"killed": process})
         }
+        Action::Dns { .. } => json!({}),
         Action::Start { machine, process } => {
             found()?.start(machine, process)?;
             json!({"started": process})

@@ -253,6 +253,10 @@ impl Node {
             "oomScoreAdj": 0,
             "makeIPTablesUtilChains": false,
             "resolvConf": "",
+            "clusterDNS": [self.layout.address(network::CONTROL)],
+            "clusterDomain": crate::dns::DOMAIN,
+            // Tests kill a container many times in a minute.
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
             "volumePluginDir": "/var/lib/kubelet/volumeplugins",
             "maxPods": 250,
             // The disk is shared with builds and its fullness is not this node's.

@@ -1,0 +1,344 @@
+//! What all scenarios share: the cluster, with Offshoot installed in it by its own chart.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use offshoot_cluster::certificates::Authority;
+use offshoot_cluster::{Cluster, Inventory, Layout, Spec, audit, images};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::objects::{DAEMON_SET, DEPLOYMENT, NAMESPACE, Objects, POD, name, text};
+use crate::space::{LIMIT, program, until};
+
+/// The namespace of the driver, and the name of its release.
+pub(crate) const OFFSHOOT: &str = "offshoot";
+
+/// The driver's name.
+pub(crate) const DRIVER: &str = "csi.offshoot.dev";
+
+/// The pool of each node.
+pub(crate) const POOL: &str = "/var/lib/offshoot/pool-fast";
+
+/// How long a certificate of an agent is good for: they are exchanged again and again while the scenarios run.
+const CERTIFICATES: &str = "3m";
+
+/// The cluster and its clients.
+pub(crate) struct Env {
+    /// The nodes.
+    pub(crate) cluster: RefCell<Cluster>,
+    /// The API server.
+    pub(crate) objects: Objects,
+    /// Where evidence of failures goes.
+    pub(crate) evidence: PathBuf,
+    /// By namespace: ids of volumes and snapshots, names of volumes, ids of pods, as they were seen. What is left of them is a leak.
+    pub(crate) marks: RefCell<BTreeMap<String, BTreeSet<String>>>,
+    /// What the nodes held when nothing was made yet.
+    pub(crate) before: RefCell<BTreeMap<String, Inventory>>,
+    /// The tag of the image that runs now.
+    pub(crate) tag: RefCell<String>,
+    /// How often a scenario has killed a container of the driver: so many restarts are not a crash.
+    pub(crate) kills: Cell<u64>,
+    tools: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Env {
+    /// Brings the cluster up, or finds it, and installs Offshoot.
+    ///
+    /// # Errors
+    /// If a part cannot be built or does not start.
+    pub(crate) async fn up(layout: &Layout, evidence: PathBuf, say: fn(&str)) -> Result<Rc<Self>> {
+        say("image: building Offshoot's if something has changed");
+        let image = images::offshoot_image()?;
+        let postgres = images::postgres_image()?;
+        let cluster = Cluster::up(layout, vec![Spec::usual(1), Spec::usual(2)], say)?;
+        say("images: loading Offshoot's");
+        cluster.load_image(&image)?;
+        cluster.load_image(&postgres)?;
+        let env = Rc::new(Self {
+            objects: Objects::new(cluster.client().await?),
+            evidence,
+            marks: RefCell::default(),
+            before: RefCell::default(),
+            tag: RefCell::new("dev".into()),
+            kills: Cell::new(0),
+            tools: cluster.tools().to_owned(),
+            kubeconfig: layout.kubeconfig(),
+            cluster: RefCell::new(cluster),
+        });
+        env.clean(say).await?;
+        say("helm: installing the chart");
+        env.metadata_certificate().await?;
+        env.upgrade(&[]).await?;
+        env.wait_driver().await?;
+        Ok(env)
+    }
+
+    /// The names of the nodes that are there all the time.
+    pub(crate) fn nodes() -> [&'static str; 2] {
+        ["node-a", "node-b"]
+    }
+
+    /// Runs kubectl.
+    ///
+    /// # Errors
+    /// If it fails; the error has what it said.
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        program(self.command("kubectl").args(args))
+            .await
+            .with_context(|| format!("kubectl {}", args.join(" ")))
+    }
+
+    /// Runs helm.
+    ///
+    /// # Errors
+    /// If it fails; the error has what it said.
+    pub(crate) async fn helm(&self, args: &[&str]) -> Result<String> {
+        program(self.command("helm").args(args)).await.with_context(|| format!("helm {}", args.join(" ")))
+    }
+
+    /// Installs the chart, or upgrades it, with further arguments such as `--set=a=b`, and waits until all runs.
+    ///
+    /// # Errors
+    /// If helm refuses, or something does not run in time.
+    pub(crate) async fn upgrade(&self, further: &[&str]) -> Result<String> {
+        let file = self.file("values.json");
+        fs::write(&file, serde_json::to_vec_pretty(&self.values()?)?)?;
+        let (chart, file) =
+            (images::repository().join("deploy/helm/offshoot"), file.to_string_lossy().into_owned());
+        let chart = chart.to_string_lossy().into_owned();
+        let mut args =
+            vec!["upgrade", "--install", OFFSHOOT, &chart, "--namespace", OFFSHOOT, "--create-namespace"];
+        args.extend(["--reset-values", "--values", &file, "--wait", "--timeout=4m"]);
+        args.extend(further);
+        self.helm(&args).await
+    }
+
+    /// What the chart is told.
+    fn values(&self) -> Result<Value> {
+        let image =
+            |name: &str| json!({"image": format!("localhost/offshoot-test/{name}:1"), "pullPolicy": "Never"});
+        let mut sidecars = json!({"provisioner": image("csi-provisioner"), "resizer": image("csi-resizer"),
+            "snapshotter": image("csi-snapshotter"), "snapshotMetadata": image("csi-snapshot-metadata")});
+        sidecars["provisioner"]["capacityPollInterval"] = json!("3s");
+        let authority = fs::read(self.file("metadata/ca.crt"))
+            .context("there is no certificate for the metadata sidecar")?;
+        sidecars["snapshotMetadata"]["enabled"] = json!(true);
+        sidecars["snapshotMetadata"]["caBundle"] = json!(base64(&authority));
+        let class = |name: &str, fs: &str, binding: &str, more: Value| {
+            let mut parameters = json!({"csi.storage.k8s.io/fstype": fs, "pool": "fast"});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                parameters[key] = value.clone();
+            }
+            json!({"name": name, "volumeBindingMode": binding, "parameters": parameters})
+        };
+        let later = "WaitForFirstConsumer";
+        Ok(json!({
+            "image": {"repository": "localhost/offshoot", "tag": *self.tag.borrow(), "pullPolicy": "Never"},
+            "pools": [{"name": "fast", "directory": format!("{POOL}/pool")}, {"name": "small", "file": "/var/lib/offshoot/small.img", "size": "400Mi"}],
+            "tls": {"certificateLifetime": CERTIFICATES},
+            "sidecars": sidecars,
+            "storageClasses": [
+                class("e2e", "ext4", later, json!({})),
+                class("e2e-xfs", "xfs", later, json!({})),
+                class("e2e-now", "ext4", "Immediate", json!({})),
+                class("e2e-thick", "ext4", later, json!({"provisioning": "thick"})),
+                class("e2e-remote", "ext4", later, json!({"allowRemoteCopy": "true"})),
+                class("e2e-small", "ext4", later, json!({"pool": "small", "provisioning": "thick"})),
+            ],
+            "volumeSnapshotClasses": [{"name": "e2e"}],
+            "volumeGroupSnapshotClasses": [{"name": "e2e"}],
+            "volumeAttributesClasses": [
+                {"name": "e2e-ahead", "parameters": {"readAheadKiB": "4096"}},
+                {"name": "e2e-behind", "parameters": {"readAheadKiB": "64"}},
+            ],
+        }))
+    }
+
+    /// Waits until the controller and an agent on each node are ready, and each node has the driver.
+    ///
+    /// # Errors
+    /// If they are not in time.
+    pub(crate) async fn wait_driver(&self) -> Result<()> {
+        until("the driver runs on all nodes", LIMIT, async || {
+            let ready = |object: Option<Value>, ready: &str, all: &str| {
+                object.is_some_and(|object| {
+                    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                        && object["status"][ready]
+                            .as_u64()
+                            .is_some_and(|count| count > 0 && Some(count) == object["status"][all].as_u64())
+                })
+            };
+            let controller = self.objects.get(DEPLOYMENT, OFFSHOOT, "offshoot-controller").await?;
+            let agents = self.objects.get(DAEMON_SET, OFFSHOOT, "offshoot-node").await?;
+            if !ready(controller, "readyReplicas", "replicas")
+                || !ready(agents, "numberReady", "desiredNumberScheduled")
+            {
+                return Ok(None);
+            }
+            for node in Self::nodes() {
+                let registered =
+                    self.objects.get(crate::objects::CSI_NODE, "", node).await?.unwrap_or_default();
+                let drivers = registered["spec"]["drivers"].as_array().cloned().unwrap_or_default();
+                if !drivers.iter().any(|driver| driver["name"] == DRIVER) {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// The pods of the driver with a label `app.kubernetes.io/component`.
+    ///
+    /// # Errors
+    /// If the API server does not answer.
+    pub(crate) async fn pods_of(&self, component: &str) -> Result<Vec<Value>> {
+        let mut pods = self.objects.list(POD, OFFSHOOT).await?;
+        pods.retain(|pod| {
+            pod["metadata"]["labels"]["app.kubernetes.io/component"] == component
+                && pod["metadata"]["deletionTimestamp"].is_null()
+        });
+        pods.sort_by_key(|pod| text(pod, "/spec/nodeName"));
+        Ok(pods)
+    }
+
+    #[allow(dead_code)]
+    /// The number of the driver's process on a node: its agent's, or the controller's if `node` is empty.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub(crate) async fn driver_pid(&self, node: &str) -> Result<i32> {
+        let component = if node.is_empty() { "controller" } else { "node" };
+        for pod in self.pods_of(component).await? {
+            if !node.is_empty() && text(&pod, "/spec/nodeName") != node {
+                continue;
+            }
+            let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+            let own = statuses
+                .iter()
+                .find(|status| status["name"] == "offshoot")
+                .map(|status| text(status, "/containerID"));
+            let id = own.unwrap_or_default();
+            ensure!(!id.is_empty(), "pod {} has not started", name(&pod));
+            let pids = audit::container_pids(id.trim_start_matches("containerd://"))?;
+            return pids.first().copied().with_context(|| format!("pod {} does not run", name(&pod)));
+        }
+        anyhow::bail!("no {component} runs on {node}")
+    }
+
+    /// A file of this run.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.evidence.join(name)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.tools.join(program));
+        // helm keeps no state of its own that counts, but it wants to.
+        let folder = self.file("helm");
+        command.env("KUBECONFIG", &self.kubeconfig);
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(variable, &folder);
+        }
+        command
+    }
+
+    /// Removes what a broken run has left.
+    async fn clean(&self, say: fn(&str)) -> Result<()> {
+        let is_ours = |one: &Value| one["metadata"]["labels"].get("offshoot.dev/e2e").is_some();
+        let left: Vec<_> =
+            self.objects.list(NAMESPACE, "").await?.iter().filter(|one| is_ours(one)).map(name).collect();
+        for name in &left {
+            say(&format!("removing {name} of an earlier run"));
+            self.objects.delete(NAMESPACE, "", name, None).await?;
+        }
+        let gone = until("the namespaces of an earlier run are gone", Duration::from_secs(60), async || {
+            Ok((!self.objects.list(NAMESPACE, "").await?.iter().any(is_ours)).then_some(()))
+        });
+        // A driver that does not run cannot let go of them; the one that is installed now does.
+        if gone.await.is_err() {
+            say("they stay for now");
+        }
+        Ok(())
+    }
+
+    /// The certificate of the snapshot metadata sidecar, which the chart takes as given.
+    async fn metadata_certificate(&self) -> Result<()> {
+        let folder = self.file("metadata");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let host = metadata_host();
+        if !folder.join("metadata.crt").exists() {
+            Authority::at(&folder)?.sign(&folder, "metadata", &host, None, &[&host])?;
+        }
+        if self.objects.get(NAMESPACE, "", OFFSHOOT).await?.is_none() {
+            self.objects
+                .create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OFFSHOOT}}))
+                .await?;
+        }
+        let read =
+            |file: &str| fs::read_to_string(folder.join(file)).with_context(|| format!("cannot read {file}"));
+        self.objects.delete(crate::objects::SECRET, OFFSHOOT, "offshoot-snapshot-metadata", None).await?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "offshoot-snapshot-metadata", "namespace": OFFSHOOT},
+            "stringData": {"tls.crt": read("metadata.crt")?, "tls.key": read("metadata.key")?},
+        });
+        self.objects.create(&secret).await.map(|_| ())
+    }
+}
+
+/// The name in the metadata sidecar's certificate.
+pub(crate) fn metadata_host() -> String {
+    format!("offshoot-snapshot-metadata.{OFFSHOOT}.svc")
+}
+
+/// A path of a node as this program sees it.
+///
+/// # Errors
+/// If the node is off.
+pub(crate) fn seen(env: &Env, node: &str, path: &str) -> Result<PathBuf> {
+    env.cluster.borrow().node(node)?.seen(path)
+}
+
+/// A path of a container as this program sees it; `pid` is its first process.
+pub(crate) fn inside(pid: i32, path: &str) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join("root").join(path.trim_start_matches('/'))
+}
+
+/// Base64 with padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * place)) as usize & 63];
+            text.push(if place > chunk.len() { '=' } else { char::from(letter) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_padded() {
+        fn check(text: &str, expect: &str) {
+            assert_eq!(base64(text.as_bytes()), expect);
+        }
+        check("", "");
+        check("a", "YQ==");
+        check("ab", "YWI=");
+        check("abc", "YWJj");
+        check("abcd", "YWJjZA==");
+    }
+}
