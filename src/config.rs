@@ -93,11 +93,73 @@ macro_rules! options {
     };
 }
 
+/// Options of a role with pools of its own: those of every server, those of a machine with pools, and its own.
+macro_rules! machine_options {
+    ($(#[$doc:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        options! {
+            $(#[$doc])*
+            pub struct $name {
+                /// Name of this node, as Kubernetes knows it [default: the host's name]
+                #[arg(long, env = "OFFSHOOT_NODE_ID", value_name = "NAME")]
+                pub node_id: Option<$crate::config::NodeId>,
+
+                /// Directory for what belongs to no pool, such as the list of pools made by `pool create` [default: /var/lib/offshoot]
+                #[arg(long, env = "OFFSHOOT_STATE_DIR", value_name = "DIR")]
+                pub state_dir: Option<std::path::PathBuf>,
+
+                /// A pool: its name and an existing directory on XFS or btrfs; give it once per pool
+                #[arg(long, env = "OFFSHOOT_POOL", value_name = "NAME=DIR", value_delimiter = ',')]
+                pub pool: Vec<$crate::config::PoolDir>,
+
+                /// Most volumes that Kubernetes may put on this node; 0 is no limit [default: 0]
+                #[arg(long, env = "OFFSHOOT_MAX_VOLUMES_PER_NODE", value_name = "N")]
+                pub max_volumes_per_node: Option<u32>,
+
+                /// Part of each pool that new volumes and snapshots may not take: 2%, 10Gi [default: 2%]
+                #[arg(long, env = "OFFSHOOT_RESERVE", value_name = "SHARE")]
+                pub reserve: Option<$crate::volume::quantity::Share>,
+
+                /// Longest freeze of a filesystem for a snapshot, such as 10s [default: 10s]
+                #[arg(long, env = "OFFSHOOT_FREEZE_LIMIT", value_name = "TIME")]
+                pub freeze_limit: Option<$crate::config::Span>,
+
+                $($own)*
+            }
+        }
+
+        impl $name {
+            /// What every role with pools has: these, else those of `file`, else the defaults.
+            ///
+            /// Fails where two pools have one name or one directory, and where no name for the node is found.
+            fn take_machine(&mut self, file: &mut $name) -> anyhow::Result<$crate::config::Config> {
+                let server = self.take_server(file);
+                let ours = std::mem::take(&mut self.pool);
+                let theirs = std::mem::take(&mut file.pool);
+                Ok($crate::config::Config {
+                    server,
+                    node_id: $crate::config::serve::node_id(self.node_id.take().or(file.node_id.take()))?,
+                    state_dir: (self.state_dir.take().or(file.state_dir.take()))
+                        .unwrap_or_else(|| $crate::config::DEFAULT_STATE_DIR.into()),
+                    pools: $crate::config::serve::by_name(if ours.is_empty() { theirs } else { ours })?,
+                    max_volumes_per_node: (self.max_volumes_per_node.or(file.max_volumes_per_node)).unwrap_or(0),
+                    reserve: self.reserve.or(file.reserve).unwrap_or($crate::config::DEFAULT_RESERVE),
+                    freeze_limit: (self.freeze_limit.or(file.freeze_limit))
+                        .map_or($crate::config::DEFAULT_FREEZE_LIMIT, |s| s.0),
+                })
+            }
+        }
+    };
+}
+
 mod controller;
+mod node;
 mod serve;
 mod values;
 
 pub use controller::{ControllerConfig, ControllerOptions};
+pub use node::{
+    DEFAULT_AGENT_LISTEN, DEFAULT_ENROL_DIR, DEFAULT_ENROL_PORT, Identity, NodeConfig, NodeOptions,
+};
 pub use serve::{Config, ServeOptions};
 pub use values::{AgentAt, BadValue, DriverName, Endpoint, NodeId, PoolDir, Span};
 

@@ -27,6 +27,8 @@ pub mod csi;
 pub mod tls;
 
 pub mod agent;
+
+pub mod cluster;
 pub mod router;
 
 pub mod cli;

@@ -44,7 +44,7 @@ fn the_page_of_commands_is_what_the_program_says() {
     let mut cli = Cli::command();
     cli.build();
     let mut page = format!("# Commands\n\n{MADE}");
-    page += "Every command but `serve` and `completions` asks the server on its socket. Exit codes: 0 when it worked, 1 when it did\n\
+    page += "Every command but the servers, `certificates` and `completions` asks the server on its socket. Exit codes: 0 when it worked, 1 when it did\n\
              not (standard error says why and what to do), 2 when the command line was not understood.\n";
     command(&cli, 1, &mut page);
     check("cli.md", &page);

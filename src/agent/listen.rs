@@ -6,6 +6,7 @@
 //! without an answer in HTTP.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -33,13 +34,13 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HANDSHAKES: usize = 256;
 
 /// Handshakes of one address at one time; further ones are closed.
-const HANDSHAKES_OF_ONE: usize = 32;
+const HANDSHAKES_OF_ONE: usize = 64;
 
-/// Binds the address. Separate from [`accept`], so that a taken port is an error at start.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener> {
+/// Binds the address that was given with `option`. Separate from [`accept`], so that a taken port is an error at start.
+pub async fn bind(addr: SocketAddr, option: &str) -> Result<TcpListener> {
     TcpListener::bind(addr)
         .await
-        .with_context(|| format!("cannot listen on {addr}; choose another address with --agent-listen"))
+        .with_context(|| format!("cannot listen on {addr}; choose another address with {option}"))
 }
 
 /// Accepts until `stop` and sends on every connection whose certificate is good.
@@ -49,6 +50,28 @@ pub async fn accept(
     send: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
+    accept_with(listener, keys, shake, send, stop).await;
+}
+
+/// Accepts until `stop` and sends on every connection, of whomever it is: for those who come for their first certificate.
+pub async fn accept_strangers(
+    listener: TcpListener,
+    keys: Arc<Keys>,
+    send: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
+    stop: CancellationToken,
+) {
+    accept_with(listener, keys, shake_with_a_stranger, send, stop).await;
+}
+
+async fn accept_with<IO: Send + 'static, F>(
+    listener: TcpListener,
+    keys: Arc<Keys>,
+    shake: fn(TcpStream, Arc<Keys>) -> F,
+    send: mpsc::Sender<io::Result<IO>>,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Result<IO>> + Send + 'static,
+{
     let limit = Arc::new(Semaphore::new(HANDSHAKES));
     let crowd = Crowd::default();
     while let Some(Ok(permit)) = stop.run_until_cancelled(limit.clone().acquire_owned()).await {
@@ -70,7 +93,7 @@ pub async fn accept(
         };
         let (keys, send) = (keys.clone(), send.clone());
         let work = async move {
-            let shaken = tokio::time::timeout(HANDSHAKE, shake(stream, &keys)).await;
+            let shaken = tokio::time::timeout(HANDSHAKE, shake(stream, keys)).await;
             drop((permit, place));
             match shaken.map_err(|_| anyhow::anyhow!("the handshake took over {HANDSHAKE:?}")).flatten() {
                 Ok(connection) => {
@@ -85,7 +108,15 @@ pub async fn accept(
     }
 }
 
-async fn shake(stream: TcpStream, keys: &Keys) -> Result<Connection> {
+async fn shake_with_a_stranger(stream: TcpStream, keys: Arc<Keys>) -> Result<TlsStream<TcpStream>> {
+    let Some(config) = keys.open_server() else {
+        bail!("this process has no certificate yet");
+    };
+    stream.set_nodelay(true)?;
+    TlsAcceptor::from(config).accept(stream).await.context("the handshake fails")
+}
+
+async fn shake(stream: TcpStream, keys: Arc<Keys>) -> Result<Connection> {
     let Some(config) = keys.server() else {
         bail!("this node has no certificate yet");
     };

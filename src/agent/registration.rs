@@ -175,3 +175,221 @@ impl Registration for Registrar {
         Ok(Response::new(RegistrationStatusResponse {}))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::csi::identity_client::IdentityClient;
+    use crate::proto::csi::identity_server::{Identity, IdentityServer};
+    use crate::proto::csi::node_client::NodeClient;
+    use crate::proto::csi::node_server::{Node, NodeServer};
+    use crate::proto::csi::*;
+    use crate::proto::kubelet::registration_client::RegistrationClient;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tonic::transport::{Channel, Endpoint};
+
+    /// The driver as kubelet sees it: NodeGetInfo fails as often as it is told to.
+    #[derive(Clone, Default)]
+    struct Driver {
+        failures: Arc<AtomicU32>,
+    }
+
+    #[tonic::async_trait]
+    impl Identity for Driver {
+        async fn get_plugin_info(
+            &self,
+            _: Request<GetPluginInfoRequest>,
+        ) -> Result<Response<GetPluginInfoResponse>, Status> {
+            let name = "csi.offshoot.dev".to_owned();
+            Ok(Response::new(GetPluginInfoResponse { name, ..GetPluginInfoResponse::default() }))
+        }
+
+        async fn get_plugin_capabilities(
+            &self,
+            _: Request<GetPluginCapabilitiesRequest>,
+        ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
+            Ok(Response::new(Default::default()))
+        }
+
+        async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+            Ok(Response::new(Default::default()))
+        }
+    }
+
+    macro_rules! not_asked {
+        ($($method:ident($request:ident) -> $response:ident;)+) => {
+            #[tonic::async_trait]
+            impl Node for Driver {
+                $(async fn $method(&self, _: Request<$request>) -> Result<Response<$response>, Status> {
+                    Ok(Response::new(Default::default()))
+                })+
+
+                async fn node_get_info(
+                    &self,
+                    _: Request<NodeGetInfoRequest>,
+                ) -> Result<Response<NodeGetInfoResponse>, Status> {
+                    let left = |n: u32| n.checked_sub(1);
+                    if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok() {
+                        return Err(Status::unavailable("starting"));
+                    }
+                    let node_id = "a".to_owned();
+                    Ok(Response::new(NodeGetInfoResponse { node_id, ..NodeGetInfoResponse::default() }))
+                }
+            }
+        };
+    }
+
+    not_asked! {
+        node_stage_volume(NodeStageVolumeRequest) -> NodeStageVolumeResponse;
+        node_unstage_volume(NodeUnstageVolumeRequest) -> NodeUnstageVolumeResponse;
+        node_publish_volume(NodePublishVolumeRequest) -> NodePublishVolumeResponse;
+        node_unpublish_volume(NodeUnpublishVolumeRequest) -> NodeUnpublishVolumeResponse;
+        node_get_volume_stats(NodeGetVolumeStatsRequest) -> NodeGetVolumeStatsResponse;
+        node_get_volume_health(NodeGetVolumeHealthRequest) -> NodeGetVolumeHealthResponse;
+        node_get_storage_health(NodeGetStorageHealthRequest) -> NodeGetStorageHealthResponse;
+        node_expand_volume(NodeExpandVolumeRequest) -> NodeExpandVolumeResponse;
+        node_get_capabilities(NodeGetCapabilitiesRequest) -> NodeGetCapabilitiesResponse;
+    }
+
+    async fn dial(path: &Path) -> Option<Channel> {
+        Endpoint::from_shared(format!("unix://{}", path.display())).unwrap().connect().await.ok()
+    }
+
+    /// Kubelet's side of one socket: asks as kubelet asks, in its order and with its limits, and remembers a socket by its inode,
+    /// since one that it knows it does not ask again.
+    #[derive(Default)]
+    struct Kubelet {
+        known: Option<u64>,
+        registered: bool,
+    }
+
+    impl Kubelet {
+        /// One look at the directory: whether something was new.
+        async fn look(&mut self, directory: &Path) -> bool {
+            let mut sockets: Vec<_> =
+                std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            sockets.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
+            let Some(path) = sockets.first() else {
+                // The socket is gone, and the driver with it.
+                *self = Kubelet::default();
+                return false;
+            };
+            let Ok(found) = std::fs::metadata(path) else { return false };
+            if self.known == Some(found.ino()) {
+                return false;
+            }
+            let Some(channel) = dial(path).await else { return false };
+            let mut plugin = RegistrationClient::new(channel);
+            let limit = Duration::from_secs(1);
+            let Ok(Ok(info)) = tokio::time::timeout(limit, plugin.get_info(InfoRequest {})).await else {
+                return false;
+            };
+            let info = info.into_inner();
+            assert_eq!(info.r#type, "CSIPlugin");
+            assert_eq!(info.supported_versions, ["1.0.0"]);
+            let csi = dial(Path::new(&info.endpoint)).await.expect("the endpoint that was named answers");
+            let name =
+                IdentityClient::new(csi.clone()).get_plugin_info(GetPluginInfoRequest {}).await.unwrap();
+            assert_eq!(name.into_inner().name, info.name);
+            let node = NodeClient::new(csi).node_get_info(NodeGetInfoRequest {}).await;
+            self.known = Some(found.ino());
+            self.registered = node.is_ok();
+            let error = node.err().map(|status| status.to_string()).unwrap_or_default();
+            let status = RegistrationStatus { plugin_registered: self.registered, error };
+            let _ = plugin.notify_registration_status(status).await;
+            true
+        }
+
+        async fn until_registered(&mut self, directory: &Path) -> u32 {
+            let mut asked = 0;
+            while !self.registered {
+                asked += u32::from(self.look(directory).await);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            asked
+        }
+    }
+
+    struct Running {
+        dir: tempfile::TempDir,
+        driver: Driver,
+        stop: CancellationToken,
+        ended: tokio::task::JoinHandle<Result<()>>,
+    }
+
+    impl Running {
+        fn plugin(dir: &Path) -> Plugin {
+            Plugin {
+                driver: "csi.offshoot.dev".to_owned(),
+                endpoint: dir.join("csi/csi.sock"),
+                directory: dir.join("registry"),
+            }
+        }
+
+        fn start(failures: u32) -> Running {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("registry")).unwrap();
+            let driver = Driver { failures: Arc::new(AtomicU32::new(failures)) };
+            let stop = CancellationToken::new();
+            let metrics = Metrics::new("d", "n");
+            let mut services = Routes::builder();
+            services.add_service(IdentityServer::new(driver.clone()));
+            services.add_service(NodeServer::new(driver.clone()));
+            let plugin = Running::plugin(dir.path());
+            let csi = Socket::bind(&plugin.endpoint).unwrap();
+            let calls = CallLayer::new(metrics.clone(), stop.clone());
+            tokio::spawn(server::on_socket(csi, services.routes(), calls, stop.clone()));
+            let ended = tokio::spawn(run(plugin, metrics, stop.clone()));
+            Running { dir, driver, stop, ended }
+        }
+
+        fn registry(&self) -> PathBuf {
+            self.dir.path().join("registry")
+        }
+    }
+
+    #[tokio::test]
+    async fn kubelet_registers_the_driver_and_forgets_it_when_it_stops() {
+        let running = Running::start(0);
+        let mut kubelet = Kubelet::default();
+        assert_eq!(kubelet.until_registered(&running.registry()).await, 1);
+        // A kubelet that restarts finds the same socket.
+        let mut restarted = Kubelet::default();
+        assert_eq!(restarted.until_registered(&running.registry()).await, 1);
+        running.stop.cancel();
+        running.ended.await.unwrap().unwrap();
+        assert!(!restarted.look(&running.dir.path().join("registry")).await);
+        assert!(!restarted.registered);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_kubelet_could_not_register_is_offered_again_on_a_new_socket() {
+        let running = Running::start(2);
+        let mut kubelet = Kubelet::default();
+        assert_eq!(kubelet.until_registered(&running.registry()).await, 3);
+        assert_eq!(running.driver.failures.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_dead_predecessor_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("registry")).unwrap();
+        let plugin = Running::plugin(dir.path());
+        drop(std::os::unix::net::UnixListener::bind(plugin.socket()).unwrap());
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(run(plugin.clone(), Metrics::new("d", "n"), stop.clone()));
+        let channel = loop {
+            match dial(&plugin.socket()).await {
+                Some(channel) => break channel,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let info = RegistrationClient::new(channel).get_info(InfoRequest {}).await.unwrap().into_inner();
+        assert_eq!(info.endpoint, plugin.endpoint.to_str().unwrap());
+        stop.cancel();
+        ended.await.unwrap().unwrap();
+        assert!(!plugin.socket().exists());
+    }
+}

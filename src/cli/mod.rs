@@ -4,6 +4,7 @@
 //! Exit codes: 0 when it worked, 1 when it did not (one line on standard error says why and what to do), 2 when the
 //! command line was not understood. Answers go to standard output and nothing else does.
 
+mod certificates;
 mod changed;
 pub mod client;
 mod completions;
@@ -11,6 +12,7 @@ mod controller;
 mod doctor;
 mod group;
 mod machine;
+mod node;
 mod orphans;
 mod output;
 mod pool;
@@ -46,6 +48,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Node(Box<node::Node>),
     Controller(Box<controller::Controller>),
     Doctor(doctor::Doctor),
     Pool(pool::Pool),
@@ -59,6 +62,7 @@ enum Command {
     Refresh(replace::Refresh),
     Changed(changed::Changed),
     Orphans(orphans::Orphans),
+    Certificates(certificates::Certificates),
     Completions(completions::Completions),
 }
 
@@ -67,6 +71,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Node(node) => node.run(),
             Command::Controller(controller) => controller.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Pool(pool) => pool.run(),
@@ -78,6 +83,7 @@ impl Cli {
             Command::Refresh(refresh) => refresh.run(),
             Command::Changed(changed) => changed.run(),
             Command::Orphans(orphans) => orphans.run(),
+            Command::Certificates(certificates) => certificates.run(),
             Command::Completions(completions) => completions.run(&mut Cli::command()),
         }
     }

@@ -6,36 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{DEFAULT_FREEZE_LIMIT, DEFAULT_RESERVE, DEFAULT_STATE_DIR, NodeId, PoolDir, Server, Span};
+use super::{NodeId, PoolDir, Server};
 use crate::volume::quantity::Share;
 
-options! {
+machine_options! {
     /// What can be set for `offshoot serve`. A field that is `None` or empty was not set here.
-    pub struct ServeOptions {
-        /// Name of this node, as Kubernetes knows it [default: the host's name]
-        #[arg(long, env = "OFFSHOOT_NODE_ID", value_name = "NAME")]
-        pub node_id: Option<NodeId>,
-
-        /// Directory for what belongs to no pool, such as the list of pools made by `pool create` [default: /var/lib/offshoot]
-        #[arg(long, env = "OFFSHOOT_STATE_DIR", value_name = "DIR")]
-        pub state_dir: Option<PathBuf>,
-
-        /// A pool: its name and an existing directory on XFS or btrfs; give it once per pool
-        #[arg(long, env = "OFFSHOOT_POOL", value_name = "NAME=DIR", value_delimiter = ',')]
-        pub pool: Vec<PoolDir>,
-
-        /// Most volumes that Kubernetes may put on this node; 0 is no limit [default: 0]
-        #[arg(long, env = "OFFSHOOT_MAX_VOLUMES_PER_NODE", value_name = "N")]
-        pub max_volumes_per_node: Option<u32>,
-
-        /// Part of each pool that new volumes and snapshots may not take: 2%, 10Gi [default: 2%]
-        #[arg(long, env = "OFFSHOOT_RESERVE", value_name = "SHARE")]
-        pub reserve: Option<Share>,
-
-        /// Longest freeze of a filesystem for a snapshot, such as 10s [default: 10s]
-        #[arg(long, env = "OFFSHOOT_FREEZE_LIMIT", value_name = "TIME")]
-        pub freeze_limit: Option<Span>,
-    }
+    pub struct ServeOptions {}
 }
 
 /// The settings that hold.
@@ -62,25 +38,12 @@ impl ServeOptions {
     ///
     /// Fails where two pools have one name or one directory, and where no name for the node is found.
     pub fn resolve(mut self, mut file: ServeOptions) -> Result<Config> {
-        let server = self.take_server(&mut file);
-        let pools = if self.pool.is_empty() { file.pool } else { self.pool };
-        let node_id = match self.node_id.or(file.node_id) {
-            Some(node_id) => node_id,
-            None => host_name()?,
-        };
-        Ok(Config {
-            server,
-            node_id: node_id.0,
-            state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
-            pools: by_name(pools)?,
-            max_volumes_per_node: self.max_volumes_per_node.or(file.max_volumes_per_node).unwrap_or(0),
-            reserve: self.reserve.or(file.reserve).unwrap_or(DEFAULT_RESERVE),
-            freeze_limit: self.freeze_limit.or(file.freeze_limit).map_or(DEFAULT_FREEZE_LIMIT, |s| s.0),
-        })
+        self.take_machine(&mut file)
     }
 }
 
-fn by_name(pools: Vec<PoolDir>) -> Result<BTreeMap<String, PathBuf>> {
+/// The directory of each pool by its name. Refuses a name or a directory that is there twice.
+pub(super) fn by_name(pools: Vec<PoolDir>) -> Result<BTreeMap<String, PathBuf>> {
     let mut named = BTreeMap::new();
     for pool in pools {
         if let Some((other, _)) = named.iter().find(|(_, dir)| **dir == pool.dir) {
@@ -102,9 +65,15 @@ fn by_name(pools: Vec<PoolDir>) -> Result<BTreeMap<String, PathBuf>> {
     Ok(named)
 }
 
-fn host_name() -> Result<NodeId> {
+/// The name that was given, or that of the host.
+pub(super) fn node_id(given: Option<NodeId>) -> Result<String> {
+    if let Some(given) = given {
+        return Ok(given.0);
+    }
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
-    name.parse()
-        .with_context(|| format!("the host's name `{name}` cannot name a node; give one with --node-id"))
+    let name: NodeId = name
+        .parse()
+        .with_context(|| format!("the host's name `{name}` cannot name a node; give one with --node-id"))?;
+    Ok(name.0)
 }

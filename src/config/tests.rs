@@ -32,6 +32,7 @@ fn a_flag_is_stronger_than_the_file_and_the_file_than_the_default() {
 fn every_flag_has_its_variable_its_key_in_the_file_and_a_line_of_help() {
     check_flags::<ServeOptions>();
     check_flags::<ControllerOptions>();
+    check_flags::<NodeOptions>();
 }
 
 fn check_flags<T: clap::Args + DeserializeOwned + std::fmt::Debug>() {

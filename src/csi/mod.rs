@@ -26,9 +26,9 @@ mod metadata;
 mod node;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
@@ -49,19 +49,24 @@ use server::MAX_REQUEST;
 pub struct Edge {
     service: Service,
     driver: Arc<str>,
-    started: Arc<AtomicBool>,
+    started: CancellationToken,
 }
 
 impl Edge {
     /// Handlers over `service` for the driver of that name. Until [`Edge::started`] is called only those that say who
     /// this is answer; the others are UNAVAILABLE.
     pub fn new(service: Service, driver: &str) -> Self {
-        Edge { service, driver: driver.into(), started: Arc::default() }
+        Edge { service, driver: driver.into(), started: CancellationToken::new() }
     }
 
     /// The pools are open and recovery has ended: calls may come.
     pub fn started(&self) {
-        self.started.store(true, Ordering::Release);
+        self.started.cancel();
+    }
+
+    /// Waits until calls may come.
+    pub async fn until_started(&self) {
+        self.started.cancelled().await;
     }
 
     /// Adds every service that kubelet, sidecars and people call.
@@ -98,7 +103,7 @@ impl Edge {
     /// The use cases, once they may be called. Before, an unknown volume may only be one that is not yet read, and
     /// "it does not exist" would be a lie that makes callers forget it.
     fn service(&self) -> Result<&Service> {
-        if self.started.load(Ordering::Acquire) {
+        if self.started.is_cancelled() {
             return Ok(&self.service);
         }
         Err(Error::new(

@@ -132,9 +132,14 @@ pub fn panicked() -> Status {
     )
 }
 
+/// The answer to a caller that may not have what it asks for, whoever it is.
+pub fn denied(why: &str) -> Status {
+    Status::permission_denied(why)
+}
+
 /// The answer to a caller whose certificate does not let it make this call.
 pub fn not_allowed() -> Status {
-    Status::permission_denied(
+    denied(
         "the certificate of the caller does not allow this call; the controller may make it, and a node may read snapshots that it was allowed",
     )
 }

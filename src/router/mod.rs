@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod discovery;
+pub mod secure;
 
 mod agent;
 mod agents;

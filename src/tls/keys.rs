@@ -64,10 +64,18 @@ pub struct Bundle {
     pub authorities: String,
 }
 
+impl Bundle {
+    /// Whether it can be used by a process of `role`, as [`Keys::replace`] would find.
+    pub fn check(&self, role: &Role) -> Result<(), Refused> {
+        build(self, role).map(|_| ())
+    }
+}
+
 /// What a handshake needs.
 #[derive(Debug)]
 struct Current {
     server: Arc<ServerConfig>,
+    open: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     lifetime: Lifetime,
 }
@@ -115,6 +123,11 @@ impl Keys {
     /// For one connection to be accepted: wants a certificate of the other side. `None` before the first certificate.
     pub fn server(&self) -> Option<Arc<ServerConfig>> {
         self.current().map(|current| current.server.clone())
+    }
+
+    /// For one connection to be accepted of somebody who has no certificate yet. `None` before the first certificate.
+    pub fn open_server(&self) -> Option<Arc<ServerConfig>> {
+        self.current().map(|current| current.open.clone())
     }
 
     /// For one connection to be made. `None` before the first certificate.
@@ -177,17 +190,22 @@ fn build(bundle: &Bundle, role: &Role) -> Result<Current, Refused> {
     let client_verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|error| Refused::new(format!("the authorities cannot be used: {error}")))?;
-    let mut server = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(tls)?
-        .with_client_cert_verifier(client_verifier)
-        .with_cert_resolver(identity.clone());
-    // A resumed session is not checked against what is trusted and valid now.
-    server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.send_tls13_tickets = 0;
-    server.alpn_protocols = vec![b"h2".to_vec()];
+    let versions = || {
+        ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(tls)
+    };
+    let server = versions()?.with_client_cert_verifier(client_verifier).with_cert_resolver(identity.clone());
+    let open = versions()?.with_no_client_auth().with_cert_resolver(identity.clone());
+    let [server, open] = [server, open].map(|mut config| {
+        // A resumed session is not checked against what is trusted and valid now.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    });
 
-    let mut client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls)?
         .with_root_certificates(roots)
@@ -195,7 +213,7 @@ fn build(bundle: &Bundle, role: &Role) -> Result<Current, Refused> {
     client.resumption = Resumption::disabled();
     client.alpn_protocols = vec![b"h2".to_vec()];
 
-    Ok(Current { server: Arc::new(server), client: Arc::new(client), lifetime })
+    Ok(Current { server, open, client: Arc::new(client), lifetime })
 }
 
 /// The certificates in a PEM text.
@@ -206,7 +224,7 @@ pub(super) fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'
 }
 
 /// The authorities in a PEM text as what a verifier wants. Refuses a text without any.
-pub(crate) fn roots(pem: &str) -> Result<Arc<RootCertStore>, Refused> {
+fn roots(pem: &str) -> Result<Arc<RootCertStore>, Refused> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("the authorities", pem)? {
         roots
@@ -217,6 +235,20 @@ pub(crate) fn roots(pem: &str) -> Result<Arc<RootCertStore>, Refused> {
         return Err(Refused::new("there is no authority to trust".to_owned()));
     }
     Ok(Arc::new(roots))
+}
+
+/// For a connection to somebody who vouches with one of those authorities (PEM), without a certificate of our own: how
+/// a node gets its first one.
+pub fn client_trusting(authorities: &str) -> Result<Arc<ClientConfig>, Refused> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| Refused::new(format!("TLS cannot be set up: {error}")))?
+        .with_root_certificates(roots(authorities)?)
+        .with_no_client_auth();
+    client.resumption = Resumption::disabled();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(client))
 }
 
 /// How long a certificate (DER) is valid.

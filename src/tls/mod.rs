@@ -12,9 +12,10 @@ mod authority;
 pub mod directory;
 mod keys;
 mod role;
+pub mod vault;
 
 pub use authority::{Authority, Lifetime, SigningKey};
-pub use keys::{Bundle, Keys, Refused, SecretText};
+pub use keys::{Bundle, Keys, Refused, SecretText, client_trusting};
 pub use role::{CONTROLLER, Role};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

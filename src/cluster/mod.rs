@@ -1,0 +1,9 @@
+//! The Kubernetes API: the only code that names kube.
+//!
+//! Everything else speaks of volumes and nodes; here those meet PersistentVolumes, VolumeSnapshotContents and Nodes.
+//! What is concluded from the API's answers is decided by pure functions, and nothing is concluded from an answer that
+//! is not whole.
+
+pub mod discover;
+pub mod enrol;
+pub mod secret;
