@@ -123,7 +123,7 @@ async fn source() -> Arc<Source> {
     let (described, mut sending) = opened.unwrap();
     let mut chunks = Vec::new();
     while let Some(chunk) = sending.next().await.unwrap() {
-        for (offset, bytes) in (chunk.offset..).step_by(2048).zip(chunk.bytes.chunks(2048)) {
+        for (offset, bytes) in (chunk.offset..).step_by(4096).zip(chunk.bytes.chunks(4096)) {
             chunks.push(Chunk { offset, bytes: bytes.to_vec() });
         }
     }
@@ -154,7 +154,7 @@ async fn copy(rig: &Rig, source: &Arc<Source>, request: CreateVolume) -> Result<
 /// CreateVolume from another node.
 pub async fn copies(how: How, fs: PoolFs) -> Sum {
     let source = source().await;
-    assert!(source.chunks.len() > 10);
+    assert!(source.chunks.len() > 6);
     let mut sum = Sum::default();
     for (name, thick, size) in
         [("copy from another node", false, SIZE), ("copy thick and larger from another node", true, 2 * SIZE)]
