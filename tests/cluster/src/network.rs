@@ -25,7 +25,7 @@ pub fn octet(node: u8) -> u8 {
 /// # Errors
 /// If an interface cannot be made.
 pub fn connect_control(layout: &Layout, control: &Machine) -> Result<()> {
-    ip(control, &["link", "add", "br0", "type", "bridge"])?;
+    bridge(control, "br0", 0)?;
     ip(control, &["addr", "add", &format!("{}/24", layout.address(CONTROL)), "dev", "br0"])?;
     ip(control, &["link", "set", "br0", "up"])?;
     cable(layout, control, None, 0)?;
@@ -51,6 +51,8 @@ pub fn connect_node(
     ip(node, &["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
     ip(node, &["link", "set", "eth0", "up"])?;
     node.run("sh", &["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"], None)?;
+    // The CNI plugin takes the bridge that is there.
+    bridge(node, "cni0", number)?;
     // kube-proxy answers for services; a packet to one must have somewhere to go before it is rewritten.
     ip(node, &["route", "replace", &layout.service_range(), "via", &layout.address(CONTROL)])?;
     let way = |to: &str, via: &str| ["route", "replace", to, "via", via].map(str::to_owned);
@@ -78,6 +80,12 @@ pub fn disconnect_host(layout: &Layout) -> Result<()> {
         host("ip", &["link", "delete", &interface])?;
     }
     Ok(())
+}
+
+/// Makes a bridge with an address of its own. Else it has that of one of its ports, and when that port goes its neighbours send to nobody.
+fn bridge(machine: &Machine, name: &str, number: u8) -> Result<()> {
+    let address = format!("0a:00:00:00:00:{number:02x}");
+    ip(machine, &["link", "add", name, "address", &address, "type", "bridge"]).map(|_| ())
 }
 
 /// Lays a cable from the switch to a node, or to the host.
