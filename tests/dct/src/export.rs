@@ -1,0 +1,145 @@
+//! Who may mount what.
+//!
+//! An engine exports a VDB that is enabled to exactly the `nfs_addresses` of its environment's host. The simulator either only
+//! keeps the list ([`NoExport`], for tests of the control plane) or tells a real NFS server ([`Exportfs`], for a guest kernel
+//! of the test's own: it changes the exports of the machine it runs on).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One tree and who may mount it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The path as clients mount it, `/domain0/…/datafile`.
+    pub path: String,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Addresses or names that may mount it.
+    pub clients: Vec<String>,
+    /// 3 or 4.
+    pub nfs_version: u8,
+}
+
+/// Something that lets clients mount trees.
+pub trait Export: Send {
+    /// Lets exactly these clients mount a tree. Called again when the list changes.
+    ///
+    /// # Errors
+    /// Why the server refuses; becomes the error of the job.
+    fn export(&mut self, what: &Exported) -> Result<(), String>;
+
+    /// Lets nobody mount a tree any more.
+    ///
+    /// # Errors
+    /// Why the server refuses.
+    fn unexport(&mut self, path: &str) -> Result<(), String>;
+
+    /// What is exported now.
+    fn list(&self) -> Vec<Exported>;
+}
+
+/// Keeps the list and exports nothing.
+#[derive(Debug, Default)]
+pub struct NoExport {
+    exported: BTreeMap<String, Exported>,
+}
+
+impl Export for NoExport {
+    fn export(&mut self, what: &Exported) -> Result<(), String> {
+        self.exported.insert(what.path.clone(), what.clone());
+        Ok(())
+    }
+
+    fn unexport(&mut self, path: &str) -> Result<(), String> {
+        self.exported.remove(path);
+        Ok(())
+    }
+
+    fn list(&self) -> Vec<Exported> {
+        self.exported.values().cloned().collect()
+    }
+}
+
+/// Runs `exportfs` for each client. Needs root and a running NFS server.
+#[derive(Debug, Default)]
+pub struct Exportfs {
+    exported: BTreeMap<String, Exported>,
+    /// File system ids by directory: a tree keeps its own while the simulator runs.
+    ids: BTreeMap<PathBuf, u32>,
+}
+
+impl Export for Exportfs {
+    fn export(&mut self, what: &Exported) -> Result<(), String> {
+        let had = self.exported.get(&what.path).map(|e| e.clients.clone()).unwrap_or_default();
+        let next = 101 + self.ids.len() as u32;
+        let id = *self.ids.entry(what.dir.clone()).or_insert(next);
+        for client in had.iter().filter(|c| !what.clients.contains(c)) {
+            run(&["-u".to_owned(), spec(client, what)])?;
+        }
+        for client in what.clients.iter().filter(|c| !had.contains(c)) {
+            run(&["-o".to_owned(), options(what, id), spec(client, what)])?;
+        }
+        self.exported.insert(what.path.clone(), what.clone());
+        Ok(())
+    }
+
+    fn unexport(&mut self, path: &str) -> Result<(), String> {
+        let Some(what) = self.exported.remove(path) else { return Ok(()) };
+        what.clients.iter().try_for_each(|client| run(&["-u".to_owned(), spec(client, &what)]))
+    }
+
+    fn list(&self) -> Vec<Exported> {
+        self.exported.values().cloned().collect()
+    }
+}
+
+fn spec(client: &str, what: &Exported) -> String {
+    // exportfs takes an IPv6 address in brackets.
+    let client = if client.contains(':') { format!("[{client}]") } else { client.to_owned() };
+    format!("{client}:{}", what.path)
+}
+
+/// Options as an engine's: root stays root, as container daemons need it; each tree is a file system of its own to a client.
+/// Version 4 clients may come from any port, version 3 ones come from a reserved port as an engine wants it.
+fn options(what: &Exported, id: u32) -> String {
+    let port = if what.nfs_version == 3 { "secure" } else { "insecure" };
+    format!("rw,sync,no_subtree_check,no_root_squash,{port},fsid={id}")
+}
+
+fn run(args: &[String]) -> Result<(), String> {
+    let out =
+        Command::new("exportfs").args(args).output().map_err(|e| format!("exportfs cannot be run: {e}"))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    Err(format!("exportfs {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_exported_to_a_client_by_its_address() {
+        fn check(client: &str, version: u8, expect: &str) {
+            let what = Exported {
+                path: "/domain0/group-1/x".to_owned(),
+                dir: PathBuf::from("/d"),
+                clients: vec![client.to_owned()],
+                nfs_version: version,
+            };
+            assert_eq!(format!("{} {}", options(&what, 101), spec(client, &what)), expect);
+        }
+        check(
+            "10.0.0.1",
+            4,
+            "rw,sync,no_subtree_check,no_root_squash,insecure,fsid=101 10.0.0.1:/domain0/group-1/x",
+        );
+        check(
+            "fd00::1",
+            3,
+            "rw,sync,no_subtree_check,no_root_squash,secure,fsid=101 [fd00::1]:/domain0/group-1/x",
+        );
+    }
+}
