@@ -65,20 +65,16 @@ impl Export for NoExport {
 #[derive(Debug, Default)]
 pub struct Exportfs {
     exported: BTreeMap<String, Exported>,
-    /// File system ids by directory: a tree keeps its own while the simulator runs.
-    ids: BTreeMap<PathBuf, u32>,
 }
 
 impl Export for Exportfs {
     fn export(&mut self, what: &Exported) -> Result<(), String> {
         let had = self.exported.get(&what.path).map(|e| e.clients.clone()).unwrap_or_default();
-        let next = 101 + self.ids.len() as u32;
-        let id = *self.ids.entry(what.dir.clone()).or_insert(next);
         for client in had.iter().filter(|c| !what.clients.contains(c)) {
             run(&["-u".to_owned(), spec(client, what)])?;
         }
         for client in what.clients.iter().filter(|c| !had.contains(c)) {
-            run(&["-o".to_owned(), options(what, id), spec(client, what)])?;
+            run(&["-o".to_owned(), options(what), spec(client, what)])?;
         }
         self.exported.insert(what.path.clone(), what.clone());
         Ok(())
@@ -102,9 +98,17 @@ fn spec(client: &str, what: &Exported) -> String {
 
 /// Options as an engine's: root stays root, as container daemons need it; each tree is a file system of its own to a client.
 /// Version 4 clients may come from any port, version 3 ones come from a reserved port as an engine wants it.
-fn options(what: &Exported, id: u32) -> String {
+fn options(what: &Exported) -> String {
     let port = if what.nfs_version == 3 { "secure" } else { "insecure" };
-    format!("rw,sync,no_subtree_check,no_root_squash,{port},fsid={id}")
+    format!("rw,sync,no_subtree_check,no_root_squash,{port},fsid={}", file_system_id(&what.path))
+}
+
+/// A number for the tree that stays over restarts, so that handles clients hold stay good: FNV-1a of the path, never 0, which
+/// would make the tree the root of all exports.
+fn file_system_id(path: &str) -> u32 {
+    let hash =
+        path.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash >> 1).max(1)
 }
 
 fn run(args: &[String]) -> Result<(), String> {
@@ -129,17 +133,17 @@ mod tests {
                 clients: vec![client.to_owned()],
                 nfs_version: version,
             };
-            assert_eq!(format!("{} {}", options(&what, 101), spec(client, &what)), expect);
+            assert_eq!(format!("{} {}", options(&what), spec(client, &what)), expect);
         }
         check(
             "10.0.0.1",
             4,
-            "rw,sync,no_subtree_check,no_root_squash,insecure,fsid=101 10.0.0.1:/domain0/group-1/x",
+            "rw,sync,no_subtree_check,no_root_squash,insecure,fsid=2053421629 10.0.0.1:/domain0/group-1/x",
         );
         check(
             "fd00::1",
             3,
-            "rw,sync,no_subtree_check,no_root_squash,secure,fsid=101 [fd00::1]:/domain0/group-1/x",
+            "rw,sync,no_subtree_check,no_root_squash,secure,fsid=2053421629 [fd00::1]:/domain0/group-1/x",
         );
     }
 }

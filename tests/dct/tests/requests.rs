@@ -216,7 +216,7 @@ async fn every_kind_of_object_is_answered_as_its_model() {
     assert!(w.sim.objects(Kind::Bookmark).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_clients_at_once_each_get_their_own() {
     let w = std::sync::Arc::new(World::new(Config::default()).await);
     let mut tasks = tokio::task::JoinSet::new();

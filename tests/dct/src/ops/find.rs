@@ -15,8 +15,13 @@ pub(super) fn shown<'a>(dct: &'a Dct, kind: Kind, id: &str) -> Result<&'a Doc, R
 
 /// The id of an object that DCT shows, by id or by a name that only it has; on one engine, if one is given.
 pub(super) fn id(dct: &Dct, kind: Kind, wanted: &str, engine: Option<&str>) -> Result<String, Refused> {
-    if dct.world.seen(kind, wanted).is_some() {
-        return Ok(wanted.to_owned());
+    if let Some(doc) = dct.world.seen(kind, wanted) {
+        return match engine {
+            Some(engine) if text(doc, "engine_id").as_deref() != Some(engine) => {
+                Err(Refused::new(404, format!("{} {wanted} is not on engine {engine}", kind.model())))
+            }
+            _ => Ok(wanted.to_owned()),
+        };
     }
     let all = dct.world.all_seen(kind).into_iter();
     let named = all.filter(|d| text(d, "name").as_deref() == Some(wanted));

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offshoot_dct_sim::{Clock, Config, Seeded, Sim, Table};
+use offshoot_dct_sim::{Clock, Config, Seeded, Sim};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -31,12 +31,66 @@ impl Got {
     }
 }
 
+/// A client of one simulator, with a connection for each request.
+pub(crate) struct Client {
+    address: String,
+    tls: TlsConnector,
+}
+
+impl Client {
+    pub(crate) fn new(url: &str, ca: &str) -> Client {
+        Client { address: url.trim_start_matches("https://").to_owned(), tls: trusting(ca) }
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        key: &str,
+    ) -> io::Result<Got> {
+        let base = if path.starts_with("/dct") || path.starts_with("/v3") { "" } else { "/dct/v3" };
+        let auth = format!("Authorization: apk {key}\r\n");
+        self.bytes(request(method, &format!("{base}{path}"), body, &auth).as_bytes()).await
+    }
+
+    pub(crate) async fn bytes(&self, request: &[u8]) -> io::Result<Got> {
+        let tcp = TcpStream::connect(&self.address).await?;
+        let mut stream = self.tls.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
+        stream.write_all(request).await?;
+        answer(&mut stream).await
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str, body: Option<&Value>, headers: &str) -> String {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}{kind}Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Reads an answer to the end of its connection.
+pub(crate) async fn answer(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Got> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await?;
+    let text = String::from_utf8(all).unwrap();
+    let (headers, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok(Got {
+        status,
+        headers: headers.to_lowercase(),
+        body: serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())),
+    })
+}
+
 /// A simulator with a virtual clock, one engine, and a client.
 pub(crate) struct World {
     pub(crate) sim: Sim,
     pub(crate) dir: TempDir,
     pub(crate) seeded: Seeded,
-    tls: TlsConnector,
+    client: Client,
 }
 
 impl World {
@@ -50,7 +104,7 @@ impl World {
             .start()
             .await
             .unwrap();
-        World { seeded: sim.seeded[0].clone(), tls: trusting(&sim.ca_pem), sim, dir }
+        World { seeded: sim.seeded[0].clone(), client: Client::new(&sim.url, &sim.ca_pem), sim, dir }
     }
 
     /// One request on a connection of its own; the answer must be one of the interface table.
@@ -65,30 +119,11 @@ impl World {
         body: Option<&Value>,
         key: &str,
     ) -> io::Result<Got> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-        let base = if path.starts_with("/dct") || path.starts_with("/v3") { "" } else { "/dct/v3" };
-        let text = format!(
-            "{method} {base}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: apk {key}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.bytes(text.as_bytes()).await
+        self.client.ask(method, path, body, key).await
     }
 
     pub(crate) async fn bytes(&self, request: &[u8]) -> io::Result<Got> {
-        let tcp = TcpStream::connect(self.sim.url.trim_start_matches("https://")).await?;
-        let mut stream = self.tls.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
-        stream.write_all(request).await?;
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).await?;
-        let text = String::from_utf8(all).unwrap();
-        let (headers, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
-        Ok(Got {
-            status,
-            headers: headers.to_lowercase(),
-            body: serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned())),
-        })
+        self.client.bytes(request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -152,9 +187,4 @@ pub(crate) fn trusting(ca: &str) -> TlsConnector {
         .with_root_certificates(roots)
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config))
-}
-
-/// All that is simulated must be in the table.
-pub(crate) fn known(op: &str) -> bool {
-    Table::get().operation(op).is_some()
 }
