@@ -28,8 +28,9 @@ pub(super) struct Agents {
     connect: Arc<dyn Connect>,
     metrics: RouterFigures,
     agents: Mutex<Option<BTreeMap<String, Arc<Agent>>>>,
-    /// When all agents were last asked for their pools. Held while they are: who comes meanwhile waits for the answer.
-    asked: tokio::sync::Mutex<Option<Instant>>,
+    /// When all agents were last asked for their pools, and who did not say. Held while they are asked: who comes
+    /// meanwhile waits for the answer.
+    asked: tokio::sync::Mutex<Option<(Instant, BTreeSet<String>)>>,
     /// The node on which a pool was last seen, for the text of errors alone.
     seen: Mutex<HashMap<PoolId, String>>,
     /// Lives as long as the router, so that the source of agents does.
@@ -121,21 +122,26 @@ impl Agents {
         }
     }
 
-    /// Asks every agent for its pools, and answers which nodes are silent. Callers that come together ask once.
+    /// Asks every agent for its pools, and answers which nodes did not say. Callers that come together ask once.
     async fn ask_pools(&self) -> Result<BTreeSet<String>> {
         let came = Instant::now();
         let mut asked = self.asked.lock().await;
-        let agents = self.all()?;
-        if asked.is_none_or(|at| at < came) {
-            let begun = Instant::now();
-            let mut asking = JoinSet::new();
-            for agent in agents.clone() {
-                asking.spawn(async move { timeout(ASK_POOLS, agent.ask_pools()).await });
-            }
-            asking.join_all().await;
-            *asked = Some(begun);
+        if let Some((at, silent)) = &*asked
+            && *at >= came
+        {
+            return Ok(silent.clone());
         }
-        Ok(agents.iter().filter(|agent| !agent.is_connected()).map(|agent| agent.node().to_owned()).collect())
+        let begun = Instant::now();
+        let mut asking = JoinSet::new();
+        for agent in self.all()? {
+            asking.spawn(async move {
+                let said = timeout(ASK_POOLS, agent.ask_pools()).await;
+                (!matches!(said, Ok(Ok(_)))).then(|| agent.node().to_owned())
+            });
+        }
+        let silent: BTreeSet<String> = asking.join_all().await.into_iter().flatten().collect();
+        *asked = Some((begun, silent.clone()));
+        Ok(silent)
     }
 
     fn nowhere(&self, pool: PoolId, silent: &BTreeSet<String>) -> Error {

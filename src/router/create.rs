@@ -100,7 +100,11 @@ impl Router {
                 request.parameters.get(ALLOW_REMOTE_COPY).is_some_and(|allowed| allowed == "true");
             return match had {
                 Some(had) if had.node() != owner.node() && may_leave => {
-                    self.copy_to(&head, request, from, &owner, vec![had]).await
+                    match self.copy_to(&head, request.clone(), from, &owner, vec![had.clone()]).await {
+                        // The source may go as soon as the copy is finished; that one is still the answer.
+                        Err(failure) if failure.is_not_found() => forward(&had, &head, request).await,
+                        done => done,
+                    }
                 }
                 Some(had) => forward(&had, &head, request).await,
                 None if wish.allows(&owner) => forward(&owner, &head, request).await,
