@@ -43,7 +43,15 @@ impl Dct {
         }));
         self.world.edit(Kind::Vdb, id, |doc| doc.extend(fields));
         self.activate(id, &flow);
-        self.export(id)
+        // A job that fails leaves nothing behind.
+        self.export(id).inspect_err(|_| self.forget(id))
+    }
+
+    /// Takes away a VDB that did not come to be. What cannot be removed of it is only rubbish in a directory.
+    fn forget(&mut self, vdb: &str) {
+        if let Err(e) = self.drop_vdb(vdb, true, true) {
+            tracing::warn!("{e}");
+        }
     }
 
     /// Begins a timeflow with the data of a snapshot, or with none. It is not active yet.
@@ -125,8 +133,9 @@ impl Dct {
             self.give(vdb, owner)?;
             self.world.hide(Kind::Vdb, vdb, "owner", owner);
         }
+        let before = self.there(Kind::Vdb, vdb)?.clone();
         self.set_enabled(vdb, true, container);
-        self.export(vdb)
+        self.export(vdb).inspect_err(|_| self.world.edit(Kind::Vdb, vdb, |doc| *doc = before))
     }
 
     pub(crate) fn disable(&mut self, vdb: &str, container: bool) -> Done {
@@ -171,9 +180,7 @@ impl Dct {
         }
         self.there(Kind::Snapshot, snapshot)?;
         let flow = self.new_timeflow(vdb, Some(snapshot), how)?;
-        self.activate(vdb, &flow);
-        self.world.hide(Kind::Vdb, vdb, "undo", how == "REFRESH");
-        self.export(vdb)
+        self.move_to(vdb, &flow, how == "REFRESH")
     }
 
     pub(crate) fn undo_refresh(&mut self, vdb: &str) -> Done {
@@ -182,9 +189,7 @@ impl Dct {
         let before = self.world.text(Kind::Vdb, vdb, "previous_timeflow_id").filter(|_| may);
         let before = before.ok_or_else(|| format!("VDB {vdb} has no refresh to undo"))?;
         self.there(Kind::Timeflow, &before)?;
-        self.activate(vdb, &before);
-        self.world.hide(Kind::Vdb, vdb, "undo", false);
-        self.export(vdb)
+        self.move_to(vdb, &before, false)
     }
 
     pub(crate) fn switch(&mut self, vdb: &str, flow: &str) -> Done {
@@ -192,9 +197,23 @@ impl Dct {
         if text(self.there(Kind::Timeflow, flow)?, "dataset_id").as_deref() != Some(vdb) {
             return Err(format!("timeflow {flow} is not of VDB {vdb}"));
         }
+        self.move_to(vdb, flow, false)
+    }
+
+    /// Puts a VDB on a timeflow and exports it there; where that is refused it is on its old one again, no longer exported.
+    fn move_to(&mut self, vdb: &str, flow: &str, undo: bool) -> Done {
+        let before = self.there(Kind::Vdb, vdb)?.clone();
         self.activate(vdb, flow);
-        self.world.hide(Kind::Vdb, vdb, "undo", false);
-        self.export(vdb)
+        if let Err(e) = self.export(vdb) {
+            self.world.set(Kind::Timeflow, flow, "is_active", false);
+            if let Some(old) = text(&before, "current_timeflow_id") {
+                self.world.set(Kind::Timeflow, &old, "is_active", true);
+            }
+            self.world.edit(Kind::Vdb, vdb, |doc| *doc = before);
+            return Err(e);
+        }
+        self.world.hide(Kind::Vdb, vdb, "undo", undo);
+        Ok(())
     }
 
     /// The VDBs provisioned from a dataset.
@@ -233,9 +252,10 @@ impl Dct {
             self.drop_snapshot(&snapshot)?;
         }
         for flow in own(&self.world, Kind::Timeflow) {
+            // The tree is at container/timeflow/datafile; with its last timeflow the container's directory goes.
             if let Some(path) = self.flow_path(&flow) {
                 let dir = self.store.live(&engine, &path);
-                self.store.remove(dir.parent().unwrap_or(&dir))?;
+                self.store.remove(dir.ancestors().nth(2).unwrap_or(&dir))?;
             }
             self.world.remove(Kind::Timeflow, &flow);
         }

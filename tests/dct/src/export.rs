@@ -61,7 +61,11 @@ impl Export for NoExport {
     }
 }
 
-/// Runs `exportfs` for each client. Needs root and a running NFS server.
+/// Runs `exportfs` for each client. Needs root, a running NFS server and an `/etc/exports`, which may be empty.
+///
+/// The paths given to it are those that clients mount. So either the data directory is `/`, or the server's `nfs.conf` says
+/// `rootdir=` with the data directory in its section `[exports]`; an NFSv4 server further needs that directory to be on a
+/// filesystem that can be exported, such as ext4 or xfs.
 #[derive(Debug, Default)]
 pub struct Exportfs {
     exported: BTreeMap<String, Exported>,

@@ -95,7 +95,7 @@ enum RestartKind {
 enum ExportKind {
     /// Not at all; who may mount is only kept and shown
     None,
-    /// With exportfs, on this machine: give --data / so that the paths are those that clients mount
+    /// With exportfs, on this machine; --data must be rootdir in section [exports] of the server's nfs.conf, or /
     Exportfs,
 }
 

@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::World;
-use offshoot_dct_sim::{Admin, Config, Fault, Kind, OnRestart, Rule};
+use offshoot_dct_sim::{Admin, Config, Export, Exported, Fault, Kind, NoExport, OnRestart, Rule};
 use serde_json::{Value, json};
 
 const PROVISION: &str = "POST /vdbs/provision_by_snapshot";
@@ -223,4 +225,55 @@ async fn what_others_do_shows_at_once() {
     w.sim.admin(Admin::Delete { kind, id: vdb.clone() }).unwrap();
     assert_eq!(w.ask("GET", &path, None).await.status, 404);
     assert!(w.sim.admin(Admin::Delete { kind, id: vdb }).is_err());
+}
+
+/// An NFS server that refuses while it is told to.
+struct Refusing(Arc<AtomicBool>, NoExport);
+
+impl Export for Refusing {
+    fn export(&mut self, what: &Exported) -> Result<(), String> {
+        if self.0.load(Ordering::SeqCst) {
+            Err("no room for exports".to_owned())
+        } else {
+            self.1.export(what)
+        }
+    }
+
+    fn unexport(&mut self, path: &str) -> Result<(), String> {
+        self.1.unexport(path)
+    }
+
+    fn list(&self) -> Vec<Exported> {
+        self.1.list()
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_export_is_refused_fails_and_leaves_nothing() {
+    let refuse = Arc::new(AtomicBool::new(true));
+    let w =
+        World::exporting(Config::default(), Box::new(Refusing(refuse.clone(), NoExport::default()))).await;
+    let group = w.dir.path().join("data/domain0/group-1");
+    let trees = || std::fs::read_dir(&group).unwrap().count();
+    assert_eq!(trees(), 1, "the dSource");
+    let answer = provision(&w, "one").await.unwrap().body;
+    assert_eq!(w.ended(&answer).await["error_details"], "no room for exports");
+    assert_eq!((w.sim.objects(Kind::Vdb).len(), trees()), (0, 1));
+    refuse.store(false, Ordering::SeqCst);
+    let vdb = w.vdb("one").await;
+    let flow = w.get(&format!("/vdbs/{vdb}")).await["current_timeflow_id"].clone();
+    refuse.store(true, Ordering::SeqCst);
+    let job = w.work(&format!("/vdbs/{vdb}/refresh_by_snapshot"), json!({})).await;
+    assert_eq!(
+        (&job["status"], &w.get(&format!("/vdbs/{vdb}")).await["current_timeflow_id"]),
+        (&json!("FAILED"), &flow)
+    );
+    w.work(&format!("/vdbs/{vdb}/disable"), json!({"attempt_cleanup": false})).await;
+    let job = w.work(&format!("/vdbs/{vdb}/enable"), json!({"attempt_start": false})).await;
+    assert_eq!(
+        (&job["status"], &w.get(&format!("/vdbs/{vdb}")).await["enabled"]),
+        (&json!("FAILED"), &json!(false))
+    );
+    let job = w.work(&format!("/vdbs/{vdb}/delete"), json!({})).await;
+    assert_eq!((job["status"].as_str(), trees()), (Some("COMPLETED"), 1));
 }

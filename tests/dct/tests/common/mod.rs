@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offshoot_dct_sim::{Clock, Config, Seeded, Sim};
+use offshoot_dct_sim::{Clock, Config, Export, NoExport, Seeded, Sim};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -95,15 +95,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(config: Config) -> World {
+        World::exporting(config, Box::<NoExport>::default()).await
+    }
+
+    pub(crate) async fn exporting(config: Config, exports: Box<dyn Export>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let builder = Sim::builder(&dir.path().join("data")).state(&dir.path().join("state.json"));
-        let sim = builder
-            .clock(Clock::virtual_clock())
-            .config(config)
-            .engine("engine.example")
-            .start()
-            .await
-            .unwrap();
+        let builder = builder.clock(Clock::virtual_clock()).config(config).exports(exports);
+        let sim = builder.engine("engine.example").start().await.unwrap();
         World { seeded: sim.seeded[0].clone(), client: Client::new(&sim.url, &sim.ca_pem), sim, dir }
     }
 
