@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# name | pool's filesystem | access | server parameters of the volume, as YAML lines
+# name | pool's filesystem | access | parameters of the volume, as YAML lines | split: a controller and one node's agent, as in a cluster
 published=deploy/conformance/csi-sanity
 mapfile -t cases < <(grep -v '^#' "$published/cases.txt")
 target=${CARGO_TARGET_DIR:-target}
@@ -34,33 +34,56 @@ secrets() {
 }
 
 work=
-server=
+servers=()
 cleanup() {
-    [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null || true
+    local server
+    for server in "${servers[@]}"; do
+        kill "$server" 2>/dev/null && wait "$server" 2>/dev/null || true
+    done
     [ -n "$work" ] || return 0
     awk -v dir="$work/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while read -r at; do umount "$at" || true; done
     losetup -l -n -O NAME,BACK-FILE | awk -v dir="$work/" 'index($2, dir) == 1 { print $1 }' | while read -r loop; do losetup -d "$loop" || true; done
     rm -rf --one-file-system "$work"
-    work= server=
+    work= servers=()
 }
 trap cleanup EXIT
 
-run_case() { # NAME POOL ACCESS PARAMETERS
-    local name=$1 pool=$2 access=$3 parameters=$4 start=$SECONDS
+# Starts the roles, and sets `socket` to the one with the pools and `sockets` to csi-sanity's options.
+start_servers() { # ROLES
+    local at common=(--state-dir "$work/state" --node-id conformance --max-volumes-per-node 8 --log-level warn)
+    socket=$work/csi.sock
+    if [ "$1" != split ]; then
+        "$binary" serve --endpoint "$socket" "${common[@]}" >"$work/server.log" 2>&1 &
+        servers+=($!)
+        sockets=(--csi.endpoint "$socket")
+    else
+        at=127.0.0.1:$((20000 + RANDOM % 10000))
+        "$binary" certificates --dir "$work/keys" --controller --node conformance >/dev/null
+        "$binary" node --endpoint "$socket" --agent-listen "$at" --tls-dir "$work/keys/conformance" "${common[@]}" \
+            >>"$work/server.log" 2>&1 &
+        servers+=($!)
+        "$binary" controller --endpoint "$work/controller.sock" --agent "conformance=$at" --tls-dir "$work/keys/controller" \
+            --log-level warn >>"$work/server.log" 2>&1 &
+        servers+=($!)
+        sockets=(--csi.endpoint "$socket" --csi.controllerendpoint "$work/controller.sock")
+        for _ in $(seq 100); do [ -S "$work/controller.sock" ] && break || sleep 0.1; done
+    fi
+    for _ in $(seq 100); do [ -S "$socket" ] && break || sleep 0.1; done
+}
+
+run_case() { # NAME POOL ACCESS PARAMETERS ROLES
+    local name=$1 pool=$2 access=$3 parameters=$4 roles=$5 start=$SECONDS socket sockets
     work=$(mktemp -d "${TMPDIR:-/var/tmp}/offshoot-conformance.XXXXXX")
     mkdir "$work/mnt" "$work/state"
-    "$binary" serve --endpoint "$work/csi.sock" --state-dir "$work/state" --node-id conformance --max-volumes-per-node 8 --log-level warn \
-        >"$work/server.log" 2>&1 &
-    server=$!
-    for _ in $(seq 100); do [ -S "$work/csi.sock" ] && break || sleep 0.1; done
+    start_servers "$roles"
     if [ "$pool" = btrfs ]; then
         truncate -s 20G "$work/pool.img"
         mkfs.btrfs -q "$work/pool.img" 2>/dev/null
         mkdir "$work/pool"
         mount -o loop "$work/pool.img" "$work/pool"
-        "$binary" pool create default "$work/pool" --socket "$work/csi.sock" --quiet
+        "$binary" pool create default "$work/pool" --socket "$socket" --quiet
     else
-        "$binary" pool create default --file "$work/pool.img" --size 20Gi --socket "$work/csi.sock" --quiet
+        "$binary" pool create default --file "$work/pool.img" --size 20Gi --socket "$socket" --quiet
     fi
     tr ',' '\n' <<<"$parameters" >"$work/parameters.yaml"
     sed -i 's/^ *//' "$work/parameters.yaml"
@@ -71,7 +94,7 @@ if [ -d "$1" ]; then echo directory; elif [ -f "$1" ] || [ -b "$1" ]; then echo 
 CHECK
     chmod +x "$work/check.sh"
     # The expanded size is odd by one byte on purpose.
-    if ! "$sanity" --csi.endpoint "$work/csi.sock" --csi.mountdir "$work/mnt/target" --csi.stagingdir "$work/mnt/staging" \
+    if ! "$sanity" "${sockets[@]}" --csi.mountdir "$work/mnt/target" --csi.stagingdir "$work/mnt/staging" \
         --csi.testvolumeaccesstype "$access" --csi.testvolumesize 536870912 --csi.testvolumeexpandsize 805306369 \
         --csi.testvolumeparameters "$work/parameters.yaml" --csi.testvolumemutableparameters "$published/mutable-parameters.yaml" \
         --csi.secrets "$work/secrets.yaml" --csi.checkpathcmd "$work/check.sh" --csi.testnodevolumeattachlimit=true \
@@ -95,8 +118,8 @@ CHECK
         return 1
     fi
     local left
-    left=$("$binary" orphans list --output json --socket "$work/csi.sock" | tr -d ' \n')
-    "$binary" pool delete default --socket "$work/csi.sock" --quiet || {
+    left=$("$binary" orphans list --output json --socket "$socket" | tr -d ' \n')
+    "$binary" pool delete default --socket "$socket" --quiet || {
         echo "conformance: $name: volumes or snapshots are left in the pool"
         return 1
     }
@@ -114,14 +137,14 @@ CHECK
 
 failed=0
 for line in "${cases[@]}"; do
-    IFS='|' read -r name pool access parameters <<<"$line"
+    IFS='|' read -r name pool access parameters roles <<<"$line"
     [ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
     if [ "$name" = ext4 ] && ! can_grow_ext4; then
         echo "conformance: ext4: this machine withholds CAP_SYS_RESOURCE; inside a user-mode kernel:"
         tests/uml/run.sh --mem 3G --limit 420 -- env TMPDIR=/tmp CSI_SANITY="$sanity" OFFSHOOT_BINARY="$(realpath "$binary")" \
             scripts/conformance.sh ext4 || failed=1
     else
-        run_case "$name" "$pool" "$access" "$parameters" || { failed=1; cleanup; }
+        run_case "$name" "$pool" "$access" "$parameters" "$roles" || { failed=1; cleanup; }
     fi
 done
 [ "$failed" = 0 ] || exit 1

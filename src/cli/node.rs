@@ -11,9 +11,12 @@ use crate::agent::enrol::Enrolment;
 use crate::agent::registration::{self, Plugin};
 use crate::agent::{Peer, listen};
 use crate::config::{Identity, NodeConfig, NodeOptions};
+use crate::csi::agent::AgentEdge;
 use crate::csi::calls::CallLayer;
 use crate::csi::socket::Socket;
 use crate::csi::{Edge, server};
+use crate::proto::agent::agent_server::AgentServer;
+use crate::router::secure::Secure;
 use crate::tls::{Keys, Role, directory};
 
 /// Serve the volumes of one node in a cluster: to kubelet on a unix socket, to the controller over TCP with TLS
@@ -67,6 +70,8 @@ async fn serve(config: NodeConfig) -> Result<()> {
     let health = server::with_reflection_and_health(&mut to_kubelet)?;
     let mut to_router = tonic::service::Routes::builder();
     edge.add_for_router(&mut to_router);
+    let between_us = AgentEdge::new(edge.clone(), Arc::new(Secure::new(keys.clone())));
+    to_router.add_service(AgentServer::new(between_us).max_decoding_message_size(server::MAX_REQUEST));
     server::report_health(&health, false).await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
