@@ -156,12 +156,12 @@ mod node;
 mod serve;
 mod values;
 
-pub use controller::{ControllerConfig, ControllerOptions};
+pub use controller::{AgentsFrom, ControllerConfig, ControllerOptions, KeysFrom};
 pub use node::{
     DEFAULT_AGENT_LISTEN, DEFAULT_ENROL_DIR, DEFAULT_ENROL_PORT, Identity, NodeConfig, NodeOptions,
 };
 pub use serve::{Config, ServeOptions};
-pub use values::{AgentAt, BadValue, DriverName, Endpoint, NodeId, PoolDir, Span};
+pub use values::{AgentAt, BadValue, DriverName, Endpoint, Lasts, NodeId, PoolDir, Span};
 
 /// The settings of every server.
 #[derive(Debug, Clone, PartialEq)]

@@ -85,8 +85,18 @@ fn the_edge_knows_no_host_and_no_store() {
 
 #[test]
 fn the_router_knows_agents_only() {
-    let ours = ["crate::service", "crate::backend", "crate::host", "crate::store", "crate::cluster", "crate::agent"];
+    let ours =
+        ["crate::service", "crate::backend", "crate::host", "crate::store", "crate::cluster", "crate::agent"];
     none_names("src/router", &[ours.as_slice(), &["kube::", "k8s_openapi", "std::fs"]].concat(), &[]);
+}
+
+#[test]
+fn only_the_cluster_names_kubernetes_and_certificates_know_neither_it_nor_grpc() {
+    none_names("src", &["kube::", "k8s_openapi"], &["src/cluster"]);
+    for below in ["src/router", "src/agent"] {
+        none_names(below, &["crate::cluster", "crate::backend", "crate::host", "crate::store"], &[]);
+    }
+    none_names("src/tls", &["tonic", "crate::cluster", "crate::csi", "crate::agent"], &[]);
 }
 
 #[test]

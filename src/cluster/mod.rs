@@ -4,6 +4,7 @@
 //! What is concluded from the API's answers is decided by pure functions, and nothing is concluded from an answer that
 //! is not whole.
 
+pub mod controller;
 pub mod discover;
 pub mod enrol;
 pub mod secret;

@@ -115,22 +115,32 @@ fn two_pools_have_neither_one_name_nor_one_directory() {
 }
 
 #[test]
-fn a_controller_knows_each_agent_by_its_node_and_once() {
+fn a_controller_knows_each_agent_by_its_node_and_once_and_has_keys_from_one_place() {
     let check = |text: &str, expect: Result<&str, &str>| {
         let config = parse::<ControllerOptions>(text).and_then(|o| o.resolve(ControllerOptions::default()));
-        let found = config.map(|c| c.agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        let found = config.map(|c| match c.agents {
+            AgentsFrom::List(agents) => agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            AgentsFrom::Service(service) => service,
+        });
         match (found, expect) {
             (Ok(found), Ok(expect)) => assert_eq!(found, expect),
             (Err(error), Err(expect)) => assert!(error.to_string().contains(expect), "{error}"),
             (found, _) => panic!("{text}: {found:?}"),
         }
     };
-    check("", Ok(""));
-    check("agent = ['b=10.0.0.2:1', 'a=[::1]:9820']", Ok("a at [::1]:9820 b at 10.0.0.2:1"));
-    check("agent = ['a=h:1', 'a=h:2']", Err("a node has one agent"));
-    check("agent = ['a']", Err("has no `=`"));
-    check("agent = ['-a=h:1']", Err("is not the name of one"));
-    check("agent = ['a=h']", Err("no port"));
-    check("agent = ['a=h:0']", Err("is not a number"));
-    check("agent = ['a=:1']", Err("no host"));
+    let keys = "tls-dir = '/t'\n";
+    let agents = |list: &str| format!("{keys}agent = {list}");
+    check(keys, Err("there are no agents"));
+    check(&agents("['b=10.0.0.2:1', 'a=[::1]:9820']"), Ok("a at [::1]:9820 b at 10.0.0.2:1"));
+    check(&agents("['a=h:1', 'a=h:2']"), Err("a node has one agent"));
+    check(&agents("['a']"), Err("has no `=`"));
+    check(&agents("['-a=h:1']"), Err("is not the name of one"));
+    check(&agents("['a=h']"), Err("no port"));
+    check(&agents("['a=h:0']"), Err("is not a number"));
+    check(&agents("['a=:1']"), Err("no host"));
+    check("tls-secret = 's'\nagents-service = 'agents'", Ok("agents"));
+    check("agents-service = 'agents'", Err("a controller needs a certificate"));
+    check("tls-secret = 's'\ntls-dir = '/t'\nagents-service = 'agents'", Err("exclude each other"));
+    check(&agents("['a=h:1']\nagents-service = 'agents'"), Err("exclude each other"));
+    check(&agents("['a=h:1']\ncertificate-lifetime = '10s'"), Err("not between 1m and 3650d"));
 }

@@ -26,7 +26,7 @@ macro_rules! deserialize_from_str {
     )+};
 }
 
-deserialize_from_str!(Endpoint, NodeId, DriverName, PoolDir, Span, AgentAt);
+deserialize_from_str!(Endpoint, NodeId, DriverName, PoolDir, Span, AgentAt, Lasts);
 
 /// The absolute path of a unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,5 +178,28 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// How long something is valid, such as `720h` or `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasts(pub Duration);
+
+impl FromStr for Lasts {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        const LEAST: Duration = Duration::from_secs(60);
+        const MOST: Duration = Duration::from_secs(3650 * 86_400);
+        let lasts = humantime::parse_duration(text).map_err(|error| {
+            BadValue(format!(
+                "`{}` is not a length of time ({error}); give one such as 720h or 30d",
+                text.escape_debug()
+            ))
+        })?;
+        if !(LEAST..=MOST).contains(&lasts) {
+            return Err(BadValue(format!("`{text}` is not between 1m and 3650d")));
+        }
+        Ok(Lasts(lasts))
     }
 }
