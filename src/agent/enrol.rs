@@ -77,6 +77,12 @@ impl Enrolment {
         }
     }
 
+    /// One attempt, for tests.
+    #[cfg(test)]
+    pub(crate) async fn once(&self) -> Result<()> {
+        self.enrol().await.map(|_| ())
+    }
+
     /// One attempt: asks for a certificate and puts it in use.
     async fn enrol(&self) -> Result<Enrolled> {
         let trusted =

@@ -8,3 +8,6 @@ pub mod controller;
 pub mod discover;
 pub mod enrol;
 pub mod secret;
+
+#[cfg(test)]
+mod keys_tests;
