@@ -160,14 +160,14 @@ fn watch_children(parent: u32, stop: Arc<AtomicBool>) -> JoinHandle<BTreeSet<Vec
     std::thread::spawn(move || {
         let mut seen = BTreeSet::new();
         while !stop.load(Ordering::Relaxed) {
-            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-                let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-                let after_name = stat.rsplit(')').next().unwrap_or_default();
-                if after_name.split_whitespace().nth(1) != Some(&parent.to_string()) {
-                    continue;
-                }
-                for file in ["cmdline", "environ"] {
-                    seen.insert(std::fs::read(entry.path().join(file)).unwrap_or_default());
+            // Only the children, so that one which lives for milliseconds on a busy machine is seen.
+            let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+            for task in tasks {
+                let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                for child in children.split_whitespace() {
+                    for file in ["cmdline", "environ"] {
+                        seen.insert(std::fs::read(format!("/proc/{child}/{file}")).unwrap_or_default());
+                    }
                 }
             }
         }
