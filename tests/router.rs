@@ -468,19 +468,27 @@ async fn a_listing_has_what_lives_through_it_once_though_agents_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_pool_that_two_nodes_have_is_on_neither() {
+async fn a_node_that_leaves_the_set_is_forgotten_and_a_pool_on_two_nodes_is_on_neither() {
     let cluster = Cluster::of(2).await;
     let db = cluster.volume_on("db", "a").await;
     cluster.controller().controller_get_volume(get(&db.volume_id)).await.unwrap();
-    // A node that leaves the set is forgotten with its pools.
-    cluster.discover_only(&["b"]);
-    refused(
-        cluster.controller().controller_get_volume(get(&db.volume_id)).await,
-        Code::Unavailable,
-        "no agent has",
-    );
+    cluster.discover_as(&[("b", "b")]);
+    let said = cluster.controller().controller_get_volume(get(&db.volume_id)).await;
+    refused(said, Code::Unavailable, "no agent has");
     let text = cluster.metrics.scrape().await.unwrap();
     assert!(!text.contains("node=\"a\""), "{text}");
+    cluster.discover();
+    cluster.controller().controller_get_volume(get(&db.volume_id)).await.unwrap();
+    // A disk that was copied: what answers as `z` has the pools of `a`.
+    cluster.discover_as(&[("a", "a"), ("b", "b"), ("z", "a")]);
+    let said = cluster.controller().delete_volume(delete(&db.volume_id)).await;
+    refused(said, Code::Unavailable, "is on node a and on node z");
+    cluster.discover();
+    cluster.controller().controller_get_volume(get(&db.volume_id)).await.unwrap();
+    // A node that is known to have pools, and has no agent now.
+    cluster.known_without_address("b");
+    let said = cluster.controller().list_volumes(pb::ListVolumesRequest::default()).await.unwrap();
+    assert_eq!((unreachable(&said), said.get_ref().entries.len()), ("b", 1));
 }
 
 fn group(name: &str, volumes: &[&pb::Volume]) -> pb::CreateVolumeGroupSnapshotRequest {

@@ -6,6 +6,7 @@
 //! whichever of the two were chosen, the other's volumes would be lost sight of, so neither is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct Agents {
     /// When all agents were last asked for their pools, and who did not say. Held while they are asked: who comes
     /// meanwhile waits for the answer.
     asked: tokio::sync::Mutex<Option<(Instant, BTreeSet<String>)>>,
+    /// Set when an agent is new: it may have a pool that another is thought to have.
+    grown: AtomicBool,
     /// The node on which a pool was last seen, for the text of errors alone.
     seen: Mutex<HashMap<PoolId, String>>,
     /// Lives as long as the router, so that the source of agents does.
@@ -49,6 +52,7 @@ impl Agents {
             metrics,
             agents: Mutex::default(),
             asked: tokio::sync::Mutex::default(),
+            grown: AtomicBool::new(false),
             seen: Mutex::default(),
             _source: source,
         }
@@ -80,6 +84,7 @@ impl Agents {
             if !agents.contains_key(&address.node) {
                 let agent = Agent::new(address.clone(), self.connect.clone(), self.metrics.clone());
                 agents.insert(address.node.clone(), Arc::new(agent));
+                self.grown.store(true, Ordering::Release);
             }
         }
         Ok(agents.values().cloned().collect())
@@ -95,7 +100,10 @@ impl Agents {
     /// # Errors
     /// [`Kind::Unavailable`] where none that can be reached has it, or more than one.
     pub(super) async fn of_pool(&self, pool: PoolId) -> Result<Arc<Agent>> {
-        if let Some(found) = self.find(&self.all()?, pool)? {
+        let agents = self.all()?;
+        if !self.grown.swap(false, Ordering::AcqRel)
+            && let Some(found) = self.find(&agents, pool)?
+        {
             return Ok(found);
         }
         let silent = self.ask_pools().await?;

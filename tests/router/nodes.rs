@@ -142,12 +142,17 @@ pub(crate) struct Cluster {
     channel: Channel,
 }
 
+/// The address of a node.
+fn wire(node: &str) -> String {
+    format!("{node}:1")
+}
+
 struct Wires(Vec<Arc<Node>>);
 
 #[async_trait]
 impl Connect for Wires {
     async fn connect(&self, agent: &AgentAddress) -> io::Result<Box<dyn Io>> {
-        match self.0.iter().find(|node| node.name == agent.node) {
+        match self.0.iter().find(|node| agent.address == wire(&node.name)) {
             Some(node) => node.connect().await,
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -202,14 +207,23 @@ impl Cluster {
 
     /// Tells the router of all nodes.
     pub(crate) fn discover(&self) {
-        let address = |node: &Arc<Node>| AgentAddress { node: node.name.clone(), address: "wire:1".into() };
-        self.known.send_replace(Some(Arc::new(self.nodes.iter().map(address).collect())));
+        let names: Vec<_> = self.nodes.iter().map(|node| (node.name.as_str(), node.name.as_str())).collect();
+        self.discover_as(&names);
     }
 
-    /// Tells the router that there are no agents but those of these nodes.
-    pub(crate) fn discover_only(&self, nodes: &[&str]) {
-        let address = |node: &&str| AgentAddress { node: (*node).into(), address: "wire:1".into() };
+    /// Tells the router that there are these nodes and no other, each with the wire to the second.
+    pub(crate) fn discover_as(&self, nodes: &[(&str, &str)]) {
+        let address = |(node, to): &(&str, &str)| AgentAddress { node: (*node).into(), address: wire(to) };
         self.known.send_replace(Some(Arc::new(nodes.iter().map(address).collect())));
+    }
+
+    /// Tells the router of all nodes, and that the agent of this one has no address.
+    pub(crate) fn known_without_address(&self, node: &str) {
+        let address = |known: &Arc<Node>| {
+            let address = if known.name == node { String::new() } else { wire(&known.name) };
+            AgentAddress { node: known.name.clone(), address }
+        };
+        self.known.send_replace(Some(Arc::new(self.nodes.iter().map(address).collect())));
     }
 
     pub(crate) fn node(&self, name: &str) -> &Node {
