@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use offshoot::cli::Cli;
+use offshoot::cli;
 
 #[allow(clippy::print_stderr, reason = "the one place where a person is told why it failed")]
 fn main() -> ExitCode {
     offshoot::tls::install_provider();
-    match Cli::parse().run() {
+    match cli::start(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -134,9 +134,9 @@ fn nothing_is_removed_recursively() {
 
 #[test]
 fn library_code_does_not_panic_on_purpose() {
-    // The one named is compiled for tests only.
+    // Those named are compiled for tests only.
     let words = ["panic!(", "todo!(", "unimplemented!(", ".unwrap()", ".expect("];
-    none_names("src", &words, &["src/service/testing.rs"]);
+    none_names("src", &words, &["src/service/testing.rs", "src/cluster/testing.rs"]);
 }
 
 #[test]

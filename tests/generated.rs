@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
-use offshoot::cli::Cli;
+use offshoot::cli::{Cli, Plugin};
 use offshoot::metrics::table;
 use offshoot::volume::params::{DOCS, Place};
 
@@ -50,8 +50,24 @@ fn the_page_of_commands_is_what_the_program_says() {
     check("cli.md", &page);
 }
 
+#[test]
+fn the_page_of_the_plugin_is_what_the_plugin_says() {
+    let mut plugin = Plugin::command();
+    plugin.build();
+    let mut page = format!("# Commands of `kubectl offshoot`\n\n{MADE}");
+    page += "The program is `offshoot` itself under the name `kubectl-offshoot`; `offshoot kubectl` is the same. Exit codes: 0 when it\n\
+             worked, 1 when it did not or something remained, 2 when the command line was not understood.\n";
+    command(&plugin, 1, &mut page);
+    check("kubectl.md", &page);
+}
+
 fn command(command: &Command, depth: usize, page: &mut String) {
     let name = command.get_bin_name().unwrap_or(command.get_name());
+    // The plugin has a page of its own.
+    if depth > 1 && command.get_name() == "kubectl" {
+        writeln!(page, "\n## offshoot kubectl\n\n{}: see [its page](kubectl.md)", command.get_about().unwrap()).unwrap();
+        return;
+    }
     if depth > 1 {
         writeln!(page, "\n{} {name}\n", "#".repeat(depth.min(4))).unwrap();
         let about = command.get_long_about().or(command.get_about()).unwrap();

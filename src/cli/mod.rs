@@ -11,6 +11,7 @@ mod completions;
 mod controller;
 mod doctor;
 mod group;
+mod kubectl;
 mod machine;
 mod node;
 mod orphans;
@@ -33,8 +34,12 @@ mod volume_mount;
 #[cfg(test)]
 mod tests_samples;
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub use kubectl::Plugin;
 
 /// Gives everyone their own writable copy of real data in seconds: a CSI driver that snapshots, clones, rewinds and
 /// refreshes volumes on the disks that are there.
@@ -64,6 +69,7 @@ enum Command {
     Orphans(orphans::Orphans),
     Certificates(certificates::Certificates),
     Completions(completions::Completions),
+    Kubectl(Box<kubectl::Plugin>),
 }
 
 impl Cli {
@@ -85,8 +91,18 @@ impl Cli {
             Command::Orphans(orphans) => orphans.run(),
             Command::Certificates(certificates) => certificates.run(),
             Command::Completions(completions) => completions.run(&mut Cli::command()),
+            Command::Kubectl(plugin) => plugin.run(),
         }
     }
+}
+
+/// Runs what the command line asks for. Under the name `kubectl-offshoot` the program is kubectl's plugin.
+pub fn start(args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if kubectl::is_plugin(args.first()) {
+        return Plugin::parse_from(args).run();
+    }
+    Cli::parse_from(args).run()
 }
 
 #[cfg(test)]

@@ -93,6 +93,9 @@ impl Orphan {
 #[derive(Serialize)]
 struct Listed {
     orphans: Vec<Orphan>,
+    /// Nodes of a cluster whose left-overs are missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -107,9 +110,9 @@ impl List {
     fn run(self) -> Result<()> {
         let common = self.common.clone();
         common.run(async |session| {
-            let answer =
-                session.copies().list_orphans(ListOrphansRequest {}).await.map_err(said)?.into_inner();
-            let list = Listed { orphans: Orphan::read(answer.orphans, &session.pool_names().await?) };
+            let answer = session.whole(session.copies().list_orphans(ListOrphansRequest {}).await)?;
+            let orphans = Orphan::read(answer.orphans, &session.pool_names().await?);
+            let list = Listed { orphans, unreachable: session.unreachable() };
             let ids: Vec<_> = list.orphans.iter().map(|orphan| orphan.id.as_str()).collect();
             common.output.print(&list, &ids, |style| {
                 if list.orphans.is_empty() {

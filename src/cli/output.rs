@@ -66,10 +66,36 @@ fn json(value: &impl Serialize) -> Result<String> {
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<()> {
+    #[cfg(test)]
+    if capture::took(text) {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write the answer"),
+    }
+}
+
+/// Catches the answers of commands that run on this thread, for tests.
+#[cfg(test)]
+pub(super) mod capture {
+    use std::cell::RefCell;
+
+    thread_local!(static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) });
+
+    /// From now on, answers are caught.
+    pub(in crate::cli) fn start() {
+        CAUGHT.set(Some(String::new()));
+    }
+
+    /// What was caught since.
+    pub(in crate::cli) fn end() -> String {
+        CAUGHT.take().unwrap_or_default()
+    }
+
+    pub(super) fn took(text: &str) -> bool {
+        CAUGHT.with_borrow_mut(|caught| caught.as_mut().map(|caught| caught.push_str(text)).is_some())
     }
 }
 
@@ -91,6 +117,11 @@ impl Style {
             .unwrap_or_default()
             .to_ascii_lowercase();
         Style { terminal, utf8: terminal && (locale.contains("utf-8") || locale.contains("utf8")) }
+    }
+
+    /// For what is said beside the answer.
+    pub(super) fn of_stderr() -> Style {
+        Style { terminal: false, utf8: false }
     }
 
     /// What a file or a pipe gets.

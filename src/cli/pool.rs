@@ -58,13 +58,17 @@ struct List {
 #[derive(Serialize)]
 struct Pools {
     pools: Vec<PoolView>,
+    /// Nodes of a cluster whose pools are missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<String>,
 }
 
 impl List {
     fn run(self) -> Result<()> {
         let common = self.common.clone();
         common.run(async |session| {
-            let list = Pools { pools: session.pools().await?.into_iter().map(PoolView::from).collect() };
+            let pools = session.pools().await?.into_iter().map(PoolView::from).collect();
+            let list = Pools { pools, unreachable: session.unreachable() };
             let ids: Vec<_> = list.pools.iter().map(|pool| pool.name.as_str()).collect();
             common.output.print(&list, &ids, |style| draw(style, &list.pools))
         })

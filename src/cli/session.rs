@@ -1,10 +1,11 @@
 //! One command's conversation with the server: the clients, whole lists, and names in place of ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow, bail};
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use super::client::{Client, MAX_ANSWER};
 use super::output::Output;
@@ -21,6 +22,9 @@ use crate::volume::record::Millis;
 
 /// Entries that one answer may hold; more come in further pages.
 pub(super) const PAGE: i32 = 1000;
+
+/// The header of an answer that lacks what some nodes have; it names them, with commas between.
+const UNREACHABLE: &str = "offshoot-unreachable";
 
 /// So many last characters of an id name it too, where nothing else ends in them.
 const SHORT: usize = 8;
@@ -52,6 +56,7 @@ pub(super) fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> 
 /// A connection to the server.
 pub(super) struct Session {
     channel: Channel,
+    unreachable: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
@@ -59,7 +64,7 @@ impl Session {
     pub(super) async fn open(client: &Client) -> Result<Session> {
         // The transport's chain says one thing several times; its root says why.
         let channel = client.connect().await.map_err(|error| anyhow!("{error}: {}", error.root_cause()))?;
-        Ok(Session { channel })
+        Ok(Session { channel, unreachable: Mutex::default() })
     }
 
     pub(super) fn controller(&self) -> ControllerClient<Channel> {
@@ -90,7 +95,7 @@ impl Session {
         loop {
             let request =
                 GetLineageRequest { id: id.to_owned(), max_entries: PAGE, starting_token: token, skip_usage };
-            let page = self.copies().get_lineage(request).await.map_err(said)?.into_inner();
+            let page = self.whole(self.copies().get_lineage(request).await)?;
             all.extend(page.nodes);
             token = page.next_token;
             if token.is_empty() {
@@ -101,7 +106,22 @@ impl Session {
 
     /// Every pool.
     pub(super) async fn pools(&self) -> Result<Vec<Pool>> {
-        Ok(self.copies().list_pools(ListPoolsRequest {}).await.map_err(said)?.into_inner().pools)
+        Ok(self.whole(self.copies().list_pools(ListPoolsRequest {}).await)?.pools)
+    }
+
+    /// The answer, after noting what it lacks.
+    pub(super) fn whole<T>(&self, answer: Result<Response<T>, Status>) -> Result<T> {
+        let answer = answer.map_err(said)?;
+        for names in answer.metadata().get_all(UNREACHABLE).iter().filter_map(|names| names.to_str().ok()) {
+            let names = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+            self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+        }
+        Ok(answer.into_inner())
+    }
+
+    /// The nodes whose objects are missing in what was answered so far.
+    pub(super) fn unreachable(&self) -> Vec<String> {
+        self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The names of the pools by their ids.

@@ -35,6 +35,9 @@ pub(super) struct Tree {
 #[derive(Serialize)]
 struct Nodes {
     nodes: Vec<Object>,
+    /// Nodes of a cluster whose objects are missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<String>,
 }
 
 impl Tree {
@@ -50,7 +53,7 @@ impl Tree {
             };
             // Its members name it.
             objects.retain(|object| object.kind != "group");
-            let tree = Nodes { nodes: objects };
+            let tree = Nodes { nodes: objects, unreachable: session.unreachable() };
             let ids: Vec<_> = tree.nodes.iter().map(|object| object.id.as_str()).collect();
             common.output.print(&tree, &ids, |style| draw(style, &tree.nodes, now()))
         })
@@ -97,7 +100,7 @@ fn row(style: &Style, strokes: String, line: &Line, object: Option<&Object>, now
 }
 
 /// The same strokes for a terminal, or a file, without box characters.
-fn ascii(strokes: &str) -> String {
+pub(super) fn ascii(strokes: &str) -> String {
     strokes.replace(['│', '├'], "|").replace('└', "`").replace('─', "-")
 }
 

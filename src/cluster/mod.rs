@@ -4,10 +4,19 @@
 //! What is concluded from the API's answers is decided by pure functions, and nothing is concluded from an answer that
 //! is not whole.
 
+pub mod access;
+pub mod claims;
 pub mod controller;
 pub mod discover;
+pub mod driver;
 pub mod enrol;
+pub mod events;
+mod kinds;
+pub mod lost;
+pub mod orphans;
 pub mod secret;
 
 #[cfg(test)]
 mod keys_tests;
+#[cfg(test)]
+pub(crate) mod testing;

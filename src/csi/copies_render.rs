@@ -20,6 +20,9 @@ pub(super) fn node(service: &Service, entry: &LineageEntry) -> pb::LineageNode {
             node.created = Some(timestamp(volume.created));
             node.published |= !volume.published.is_empty();
             node.attributes.insert("filesystem".to_owned(), volume.fs.as_str().to_owned());
+            if volume.ephemeral.is_some() {
+                node.attributes.insert("ephemeral".to_owned(), "true".to_owned());
+            }
             (ObjectId::from(volume.id), volume.phase)
         }
         LineageObject::Snapshot(snapshot) => {

@@ -35,6 +35,7 @@ pub struct Metrics {
     freezes: Histogram,
     panics: Counter<u64, AtomicU64>,
     certificates: Family<Labels<1>, Gauge>,
+    orphans: Family<Labels<1>, Gauge>,
     pools: Arc<Pools>,
     router: RouterFigures,
 }
@@ -50,6 +51,7 @@ impl Metrics {
         let freezes = Histogram::new(FREEZE_BUCKETS);
         let panics = Counter::default();
         let certificates: Family<Labels<1>, Gauge> = Family::default();
+        let orphans: Family<Labels<1>, Gauge> = Family::default();
         let pools = Arc::new(Pools::default());
 
         let [version, driver_label, node_label] = ["version", "driver", "node"];
@@ -65,6 +67,7 @@ impl Metrics {
         register(&mut registry, &table::FREEZE_DURATION, freezes.clone());
         register(&mut registry, &table::PANICS, panics.clone());
         register(&mut registry, &table::CERTIFICATE_EXPIRY, certificates.clone());
+        register(&mut registry, &table::ORPHANS, orphans.clone());
         let router = RouterFigures::default();
         router.register(&mut registry);
         registry.register_collector(Box::new(pools.clone()));
@@ -76,6 +79,7 @@ impl Metrics {
             freezes,
             panics,
             certificates,
+            orphans,
             pools,
             router,
         })
@@ -111,6 +115,11 @@ impl Metrics {
     /// The figures of the router.
     pub fn router(&self) -> &RouterFigures {
         &self.router
+    }
+
+    /// So many objects of this kind have been forgotten by Kubernetes.
+    pub fn orphans(&self, kind: &'static str, count: usize) {
+        self.orphans.get_or_create(&[("kind", kind)]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Everything in the OpenMetrics text format, with fresh figures about pools.
@@ -201,6 +210,7 @@ mod tests {
         metrics.router().agent("n2", super::super::AgentState::Connected);
         metrics.router().forwarded("n2", Duration::from_millis(3));
         metrics.router().partial("csi.v1.Controller/ListVolumes");
+        metrics.orphans("volume", 1);
         let text = metrics.scrape().await.unwrap();
         (metrics, source, text)
     }

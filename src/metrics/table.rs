@@ -108,6 +108,14 @@ pub const CERTIFICATE_EXPIRY: Metric = metric(
     &["role"],
     "When the certificate in use ends, in seconds since 1970, by role; `authority` is the first end among those trusted",
 );
+/// What Kubernetes has forgotten.
+pub const ORPHANS: Metric = metric(
+    "orphans",
+    Type::Gauge,
+    "",
+    &["kind"],
+    "Volumes and snapshots that no PersistentVolume or VolumeSnapshotContent names, when last looked for by the controller",
+);
 /// What runs.
 pub const BUILD: Metric = metric(
     "build",
@@ -203,7 +211,7 @@ pub const ROUTER_PARTIAL: Metric = metric(
 );
 
 /// Every metric, in the order of the scrape and of the page.
-pub const ALL: [&Metric; 20] = [
+pub const ALL: [&Metric; 21] = [
     &BUILD,
     &RPC_CALLS,
     &RPC_DURATION,
@@ -211,6 +219,7 @@ pub const ALL: [&Metric; 20] = [
     &FREEZE_DURATION,
     &PANICS,
     &CERTIFICATE_EXPIRY,
+    &ORPHANS,
     &POOL_READY,
     &POOL_SIZE,
     &POOL_AVAILABLE,

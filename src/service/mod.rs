@@ -39,7 +39,7 @@ mod pools;
 pub mod node;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::api::{CreateVolume, SourceRef};
+use super::api::{CreateSnapshot, CreateVolume, SourceRef};
 use super::{Clock, NoObserver, Service, Settings};
 use crate::backend::Backends;
 use crate::backend::{Place, PoolSpec};
@@ -18,11 +18,11 @@ use crate::volume::size::{MIB, Range};
 use crate::volume::{AccessMode, AccessType, Capability, Kind, Result};
 
 /// The directory of the pool.
-pub(super) const POOL: &str = "/pool";
+pub(crate) const POOL: &str = "/pool";
 /// The size of most volumes in bytes.
-pub(super) const SIZE: u64 = 64 * MIB;
+pub(crate) const SIZE: u64 = 64 * MIB;
 /// The id of the node.
-pub(super) const NODE: &str = "node-1";
+pub(crate) const NODE: &str = "node-1";
 
 /// A clock that goes on by itself, one millisecond per look.
 #[derive(Default)]
@@ -35,17 +35,17 @@ impl Clock for Ticking {
 }
 
 /// A machine with a server on it.
-pub(super) struct Bench {
+pub(crate) struct Bench {
     /// The machine, as the server's process has it.
-    pub(super) fake: Fake,
+    pub(crate) fake: Fake,
     /// The server.
-    pub(super) service: Service,
+    pub(crate) service: Service,
     clock: Arc<Ticking>,
 }
 
 impl Bench {
     /// A new machine whose pool lies on a filesystem of this kind.
-    pub(super) async fn new(fs: &str) -> Self {
+    pub(crate) async fn new(fs: &str) -> Self {
         let (fake, clock) = (Fake::with_pool(POOL, fs, 8 << 30), Arc::<Ticking>::default());
         let bench = Bench { service: server(&fake, &clock), fake, clock };
         bench.service.create_pool(pool()).await.unwrap();
@@ -53,17 +53,17 @@ impl Bench {
     }
 
     /// A new process on the same machine.
-    pub(super) async fn restart(&self) -> Self {
+    pub(crate) async fn restart(&self) -> Self {
         Self::serve(self.fake.restart(), self.clock.clone()).await
     }
 
     /// Lets so many milliseconds pass.
-    pub(super) fn pass(&self, millis: Millis) {
+    pub(crate) fn pass(&self, millis: Millis) {
         self.clock.0.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// A server that opens the pool of a machine.
-    pub(super) async fn start(fake: Fake) -> Self {
+    pub(crate) async fn start(fake: Fake) -> Self {
         Self::serve(fake, Arc::default()).await
     }
 
@@ -75,12 +75,12 @@ impl Bench {
     }
 
     /// Makes a volume and gives its id.
-    pub(super) async fn volume(&self, name: &str, capability: Capability) -> String {
+    pub(crate) async fn volume(&self, name: &str, capability: Capability) -> String {
         self.create(name, vec![capability], &[], None).await.unwrap()
     }
 
     /// Makes a volume and gives its id.
-    pub(super) async fn create(
+    pub(crate) async fn create(
         &self,
         name: &str,
         capabilities: Vec<Capability>,
@@ -99,18 +99,30 @@ impl Bench {
         Ok(self.service.create_volume(request).await?.volume.id.to_string())
     }
 
+    /// Takes a snapshot and gives its id.
+    pub(crate) async fn snapshot(&self, name: &str, volume: &str) -> Result<String> {
+        let request = CreateSnapshot { name: name.into(), volume: volume.into(), claim: None, requisite: Vec::new() };
+        Ok(self.service.create_snapshot(request).await?.id.to_string())
+    }
+
+    /// Clones a volume and gives the copy's id.
+    pub(crate) async fn copy(&self, name: &str, volume: &str) -> String {
+        let source = Some((SourceRef::Volume(volume.into()), SIZE));
+        self.create(name, vec![mount(&[])], &[], source).await.unwrap()
+    }
+
     /// The mounts that the kernel has, in the order of mounting.
-    pub(super) fn mounts(&self) -> Vec<PathBuf> {
+    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
         self.fake.audit().mounts
     }
 
     /// How many loop devices the kernel has.
-    pub(super) fn loops(&self) -> usize {
+    pub(crate) fn loops(&self) -> usize {
         self.fake.audit().loops.len()
     }
 
     /// Makes a directory as kubelet does.
-    pub(super) fn dir(&self, path: &str) -> PathBuf {
+    pub(crate) fn dir(&self, path: &str) -> PathBuf {
         self.fake.mkdirs(path).unwrap();
         PathBuf::from(path)
     }
@@ -128,30 +140,30 @@ fn pool() -> PoolSpec {
 }
 
 /// Parameters of a StorageClass.
-pub(super) fn params(given: &[(&str, &str)]) -> CreateParams {
+pub(crate) fn params(given: &[(&str, &str)]) -> CreateParams {
     let given = given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     CreateParams::parse(&given, &BTreeMap::new()).unwrap()
 }
 
 /// Filesystem access with these mount flags.
-pub(super) fn mount(flags: &[&str]) -> Capability {
+pub(crate) fn mount(flags: &[&str]) -> Capability {
     let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     Capability { access: AccessType::Mount { fs: None, flags }, mode: AccessMode::SingleNodeMultiWriter }
 }
 
 /// Raw access.
-pub(super) fn raw() -> Capability {
+pub(crate) fn raw() -> Capability {
     Capability { access: AccessType::Block, mode: AccessMode::SingleNodeMultiWriter }
 }
 
 /// The same in another mode.
-pub(super) fn in_mode(capability: Capability, mode: AccessMode) -> Capability {
+pub(crate) fn in_mode(capability: Capability, mode: AccessMode) -> Capability {
     Capability { mode, ..capability }
 }
 
 /// The result's kind of error and its words.
 #[track_caller]
-pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: Kind, words: &str) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T>, kind: Kind, words: &str) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(words), "{error:?} does not say {words:?}");

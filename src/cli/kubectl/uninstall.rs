@@ -1,0 +1,32 @@
+//! `kubectl offshoot uninstall-check`: whether the driver may go.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::World;
+use crate::cli::output::print;
+use crate::cluster::claims::{Left, left};
+
+/// Refuse where volumes or snapshots of the driver are left, as the chart's hook before an uninstall does
+///
+/// Without the driver nothing mounts, grows or deletes them any more, and their finalizers hold them for ever. Ends with 1
+/// and says what is left, also where it cannot be found out.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  kubectl offshoot uninstall-check")]
+pub(super) struct UninstallCheck {}
+
+impl UninstallCheck {
+    pub(super) async fn run(self, world: &World) -> Result<()> {
+        let Left { volumes, snapshots, groups, examples } = left(&world.access).await?;
+        if volumes + snapshots + groups == 0 {
+            return print("nothing of the driver is left: it can be uninstalled\n");
+        }
+        bail!(
+            "{} still has {volumes} PersistentVolumes, {snapshots} VolumeSnapshotContents and {groups} VolumeGroupSnapshotContents \
+             ({}); delete their PVCs and VolumeSnapshots first and wait until these are gone, or give the volumes another owner. \
+             Nothing was uninstalled",
+            world.access.driver,
+            examples.join(", ")
+        );
+    }
+}
