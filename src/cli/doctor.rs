@@ -35,7 +35,7 @@ pub(super) struct Doctor {
 }
 
 #[derive(Debug, Serialize)]
-struct Checks {
+pub(super) struct Checks {
     ok: bool,
     checks: Vec<Check>,
 }
@@ -50,7 +50,7 @@ struct Check {
 
 const OK: &str = "ok";
 const WARN: &str = "warn";
-const FAIL: &str = "fail";
+pub(super) const FAIL: &str = "fail";
 
 impl From<api::Check> for Check {
     fn from(check: api::Check) -> Self {
@@ -99,7 +99,7 @@ impl Doctor {
             };
             let checks = Checks { ok: checks.iter().all(|check| check.status != FAIL), checks };
             self.output.print(&checks, &[], |style| checks.draw(style))?;
-            let failed = checks.checks.iter().filter(|check| check.status == FAIL).count();
+            let failed = checks.count(FAIL);
             if failed > 0 {
                 bail!("{failed} of {} checks failed", checks.checks.len());
             }
@@ -114,7 +114,23 @@ impl Doctor {
 }
 
 impl Checks {
-    fn draw(&self, style: &Style) -> String {
+    /// These.
+    pub(super) fn of(checks: Vec<api::Check>) -> Checks {
+        let checks: Vec<Check> = checks.into_iter().map(Check::from).collect();
+        Checks { ok: checks.iter().all(|check| check.status != FAIL), checks }
+    }
+
+    /// How many ended so.
+    pub(super) fn count(&self, status: &str) -> usize {
+        self.checks.iter().filter(|check| check.status == status).count()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.checks.len()
+    }
+
+    pub(super) fn draw(&self, style: &Style) -> String {
         let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         let arrow = if style.utf8 { "→" } else { "->" };
         let mut text = String::new();
@@ -124,8 +140,7 @@ impl Checks {
                 text += &format!("{:4}  {:width$}  {arrow} {}\n", "", "", clean(&check.mend));
             }
         }
-        let count = |status| self.checks.iter().filter(|check| check.status == status).count();
-        text + &format!("{} ok, {} warnings, {} failed\n", count(OK), count(WARN), count(FAIL))
+        text + &format!("{} ok, {} warnings, {} failed\n", self.count(OK), self.count(WARN), self.count(FAIL))
     }
 }
 

@@ -13,6 +13,10 @@ use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+mod pods;
+
+pub(super) use pods::{Container, PodSpec, PodStatus, pod_is_ready, pod_uses};
+
 /// Objects that one answer holds.
 const PAGE: u32 = 500;
 
@@ -366,81 +370,6 @@ struct Condition {
 pub(super) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| &status.conditions);
     conditions.clone().any(|condition| condition.r#type == "Ready" && condition.status == "True")
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PodSpec {
-    pub(super) node_name: String,
-    pub(super) containers: Vec<Container>,
-    pub(super) volumes: Vec<PodVolume>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Container {
-    pub(super) name: String,
-    pub(super) image: String,
-    pub(super) args: Vec<String>,
-    pub(super) env: Vec<EnvVar>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct EnvVar {
-    pub(super) name: String,
-    pub(super) value: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PodVolume {
-    name: String,
-    persistent_volume_claim: Option<ClaimName>,
-    ephemeral: Option<NotUsed>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimName {
-    claim_name: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PodStatus {
-    pub(super) phase: String,
-    conditions: Vec<Condition>,
-    pub(super) container_statuses: Vec<ContainerStatus>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ContainerStatus {
-    pub(super) name: String,
-    pub(super) ready: bool,
-    pub(super) restart_count: i64,
-}
-
-/// Whether all containers of a pod answer.
-pub(super) fn pod_is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.clone().any(|condition| condition.r#type == "Ready" && condition.status == "True")
-}
-
-/// Whether a pod uses a claim of its namespace, or will as soon as it runs.
-pub(super) fn pod_uses(pod: &Pod, claim: &str) -> bool {
-    let phase = pod.status.as_ref().map_or("", |status| status.phase.as_str());
-    if matches!(phase, "Succeeded" | "Failed") {
-        return false;
-    }
-    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
-    pod.spec.volumes.iter().any(|volume| {
-        let named = volume.persistent_volume_claim.as_ref().is_some_and(|named| named.claim_name == claim);
-        // A generic ephemeral volume's claim is named after its pod.
-        named || volume.ephemeral.is_some() && claim == format!("{pod_name}-{}", volume.name)
-    })
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -5,6 +5,7 @@
 //! is not whole.
 
 pub mod access;
+pub mod checks;
 pub mod claims;
 pub mod controller;
 pub mod discover;
@@ -15,6 +16,7 @@ mod kinds;
 pub mod lost;
 pub mod orphans;
 pub mod secret;
+pub mod support;
 
 #[cfg(test)]
 mod keys_tests;

@@ -137,6 +137,12 @@ impl FakeApi {
         if let Some(&(_, _, code)) = fault {
             return failure(code, "InternalError", "a fault of the test");
         }
+        if uri.path() == "/version" {
+            return (StatusCode::OK, version());
+        }
+        if uri.path().ends_with("/log") {
+            return (StatusCode::OK, json!("a line\n"));
+        }
         let Some(target) = Target::parse(uri.path()) else {
             return failure(404, "NotFound", "no such path");
         };
@@ -275,6 +281,13 @@ impl State {
         }
         (StatusCode::OK, object)
     }
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "", "platform": "",
+    })
 }
 
 /// Merges as RFC 7396 says.

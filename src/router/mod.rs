@@ -46,6 +46,7 @@ use crate::volume::{Error, Kind, ObjectId, Result};
 
 pub use connect::{AgentAddress, Connect, Io};
 pub use discovery::{Discovery, Known};
+pub use remote::SNAPSHOT_PREFIX;
 
 use agent::Agent;
 use agents::Agents;

@@ -18,9 +18,12 @@ use crate::proto::csi::*;
 use crate::volume::Error;
 use crate::volume::digest::digest;
 
+/// The names of snapshots that are cut for a copy to another node begin so.
+pub const SNAPSHOT_PREFIX: &str = "remote-copy-";
+
 /// The name of the snapshot that is cut to clone a volume for the volume of that name elsewhere.
 fn snapshot_name(volume: &str) -> String {
-    format!("remote-copy-{:032x}", digest([volume]))
+    format!("{SNAPSHOT_PREFIX}{:032x}", digest([volume]))
 }
 
 impl Router {

@@ -5,10 +5,12 @@
 //! running `offshoot` in the controller's pod. It is this same binary: started as `kubectl-offshoot` it has these commands
 //! and no other.
 
+mod doctor;
 mod forget;
 mod orphans;
 mod pools;
 mod replace;
+mod support;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -71,6 +73,8 @@ enum Command {
     Rewind(replace::Rewind),
     Refresh(replace::Refresh),
     ForgetNode(forget::ForgetNode),
+    Doctor(doctor::Doctor),
+    SupportBundle(support::SupportBundle),
     UninstallCheck(uninstall::UninstallCheck),
 }
 
@@ -107,6 +111,8 @@ impl Command {
             Command::Rewind(rewind) => rewind.run(world).await,
             Command::Refresh(refresh) => refresh.run(world).await,
             Command::ForgetNode(forget) => forget.run(world).await,
+            Command::Doctor(doctor) => doctor.run(world).await,
+            Command::SupportBundle(support) => support.run(world).await,
             Command::UninstallCheck(check) => check.run(world).await,
         }
     }

@@ -170,7 +170,11 @@ fn held(object: &Object) -> Option<Held> {
         size: object.size_bytes,
         settled: object.state == "ready",
         in_use: object.in_use,
-        exempt: Held::exempt(|key| object.attributes.contains_key(key), object.group_snapshot_id.is_some()),
+        exempt: Held::exempt(
+            |key| object.attributes.contains_key(key),
+            &object.name,
+            object.group_snapshot_id.is_some(),
+        ),
     })
 }
 

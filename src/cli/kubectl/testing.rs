@@ -111,6 +111,13 @@ impl Cluster {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// What `doctor` finds, whatever it ends with.
+    pub(super) async fn checks(&self) -> Vec<Value> {
+        let found = crate::cluster::checks::examine(&self.world.access, self.world.driver.as_ref()).await;
+        let checks = serde_json::to_value(crate::cli::doctor::Checks::of(found)).unwrap();
+        checks["checks"].as_array().unwrap().clone()
+    }
+
     /// Makes a volume with its PersistentVolume and claim, and gives its id.
     pub(super) async fn volume(&self, namespace: &str, name: &str) -> String {
         let id = self.bench.volume(name, mount(&[])).await;

@@ -163,3 +163,53 @@ fn every_argument_of_the_plugin_has_help() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_half_installed_driver_is_told_what_it_lacks() {
+    let cluster = Cluster::new().await;
+    cluster.api.put(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": "copies" },
+        "provisioner": "csi.offshoot.dev", "parameters": { "pool": "slow" },
+    }));
+    let checks = cluster.checks().await;
+    let find = |name: &str| {
+        let found = checks.iter().find(|check| check["name"] == name);
+        found.unwrap_or_else(|| panic!("no check {name} in {checks:?}")).clone()
+    };
+    assert_eq!(find("CSIDriver")["status"], "fail");
+    assert_eq!(find("controller")["status"], "fail");
+    assert_eq!(find("agents")["status"], "fail");
+    assert_eq!(find("pool /fast")["status"], "ok");
+    assert!(find("StorageClass copies")["mend"].as_str().unwrap().contains("name one of: fast"));
+    assert!(checks.iter().all(|check| check["status"] == "ok" || check["mend"] != ""), "{checks:?}");
+    cluster.api.fail(Method::GET, "storageclasses", 403);
+    let checks = cluster.checks().await;
+    assert!(checks.iter().any(|check| check["name"] == "StorageClasses" && check["status"] == "warn"));
+}
+
+#[tokio::test]
+async fn a_bundle_is_one_private_file_that_lists_what_is_in_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cluster = Cluster::new().await;
+    cluster.volume("shop", "db").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bundle.tar.gz");
+    let path = file.to_str().unwrap();
+    let bundle = cluster.json(&["support-bundle", "--file", path]).await;
+    let listed: Vec<&str> =
+        bundle["contents"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()));
+    let inside: Vec<String> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            entry.unwrap().path().unwrap().strip_prefix("offshoot-support").unwrap().display().to_string()
+        })
+        .collect();
+    assert_eq!(inside, listed);
+    for name in ["doctor.json", "tree.json", "pools.json", "objects/persistentvolumes.yaml"] {
+        assert!(listed.contains(&name), "{listed:?}");
+    }
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(cluster.run(&["support-bundle", "--file", path]).await.unwrap_err().contains("cannot write"));
+}

@@ -192,7 +192,8 @@ impl Loss {
     }
 }
 
-fn pool(id: &str) -> Option<PoolId> {
+/// The pool in an id of this driver.
+pub(super) fn pool(id: &str) -> Option<PoolId> {
     Some(id.parse::<ObjectId>().ok()?.pool())
 }
 

@@ -5,6 +5,7 @@
 //! deletion that would never come, then deleted by its uid, and only then loses the finalizers that the driver's sidecars
 //! have put there and will not take away. Finalizers of others stay: what they guard is theirs to judge.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::plan::{Claim, Loss};
+use super::plan::{Claim, Loss, pool};
 use crate::cluster::access::Access;
 use crate::cluster::kinds::{self, Known, is_absent, told};
 
@@ -55,17 +56,18 @@ pub async fn release(access: &Access, loss: &Loss, mut step: impl FnMut(&Outcome
     // Marks before anything goes. What cannot be marked is tried all the same, and reported there.
     let retain =
         json!({ "metadata": { "annotations": { MARK: loss.node } }, "spec": { "deletionPolicy": "Retain" } });
+    let mut unmarked = BTreeSet::new();
     for group in &loss.groups {
-        _ = patch(
-            &kinds::in_version::<kinds::GroupContent>(client, None, group.version),
-            &group.name,
-            &group.uid,
-            &retain,
-        )
-        .await;
+        let api = kinds::in_version::<kinds::GroupContent>(client, None, group.version);
+        if patch(&api, &group.name, &group.uid, &retain).await.is_err() {
+            unmarked.extend(pool(&group.id));
+        }
     }
     for snapshot in &loss.snapshots {
-        _ = patch(&kinds::all::<kinds::Content>(client), &snapshot.name, &snapshot.uid, &retain).await;
+        let api = kinds::all::<kinds::Content>(client);
+        if patch(&api, &snapshot.name, &snapshot.uid, &retain).await.is_err() {
+            unmarked.extend(pool(&snapshot.id));
+        }
     }
     // What people see goes first: it is found through what stands for it, never the other way round.
     for group in &loss.groups {
@@ -112,7 +114,10 @@ pub async fn release(access: &Access, loss: &Loss, mut step: impl FnMut(&Outcome
         }
     }
     let deadline = Instant::now() + PATIENCE;
-    for volume in &loss.volumes {
+    for (n, volume) in loss.volumes.iter().enumerate() {
+        // Where something without a mark is left, one volume has to stay by which its pool is found again.
+        let is_last = !loss.volumes[n + 1..].iter().any(|other| pool(&other.id) == pool(&volume.id));
+        let is_needed = is_last && pool(&volume.id).is_some_and(|pool| unmarked.contains(&pool));
         let mut is_bound = false;
         if let Some(claim) = &volume.claim {
             let gone = claim_gone(access, claim, deadline).await;
@@ -122,6 +127,7 @@ pub async fn release(access: &Access, loss: &Loss, mut step: impl FnMut(&Outcome
         let api = kinds::all::<kinds::Volume>(client);
         let gone = match is_bound {
             true => Err(waits("PersistentVolumeClaim")),
+            false if is_needed => Err(waits("pool's snapshots or groups")),
             false => remove(&api, &volume.name, &volume.uid, &retain, true).await,
         };
         end(format!("PersistentVolume {}", volume.name), gone);
@@ -131,7 +137,7 @@ pub async fn release(access: &Access, loss: &Loss, mut step: impl FnMut(&Outcome
 
 /// Why an object is not tried yet.
 fn waits(what: &str) -> anyhow::Error {
-    anyhow::anyhow!("its {what} is still there; run this again when that is gone")
+    anyhow::anyhow!("waits for its {what}; run this again")
 }
 
 /// Sets to Retain, deletes, and takes the finalizers away that nobody is left to take away.

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::router::SNAPSHOT_PREFIX;
 use crate::volume::ObjectId;
 use crate::volume::record::Millis;
 
@@ -51,11 +52,15 @@ pub struct Held {
 }
 
 impl Held {
-    /// What `attributes` and membership of a group exempt an object from.
-    pub fn exempt(has: impl Fn(&str) -> bool, is_member: bool) -> Option<Exempt> {
-        let marks = [("undo", Exempt::Undo), ("ephemeral", Exempt::Inline), ("transfer", Exempt::Transfer)];
-        let marked = marks.into_iter().find(|(mark, _)| has(mark)).map(|(_, exempt)| exempt);
-        marked.or(is_member.then_some(Exempt::Member))
+    /// What the attributes, name and membership of a group exempt an object from.
+    pub fn exempt(has: impl Fn(&str) -> bool, name: &str, is_member: bool) -> Option<Exempt> {
+        let marks = [
+            (has("undo"), Exempt::Undo),
+            (has("ephemeral"), Exempt::Inline),
+            (name.starts_with(SNAPSHOT_PREFIX), Exempt::Transfer),
+            (is_member, Exempt::Member),
+        ];
+        marks.into_iter().find(|(marked, _)| *marked).map(|(_, exempt)| exempt)
     }
 
     /// The last part of the name, where that has the form of a uid.
@@ -216,9 +221,10 @@ mod tests {
             &known(&[]),
             Finding::Kept(Exempt::Undo),
         );
-        assert_eq!(Held::exempt(|key| key == "undo", true), Some(Exempt::Undo));
-        assert_eq!(Held::exempt(|_| false, true), Some(Exempt::Member));
-        assert_eq!(Held::exempt(|_| false, false), None);
+        assert_eq!(Held::exempt(|key| key == "undo", "", true), Some(Exempt::Undo));
+        assert_eq!(Held::exempt(|_| false, "snapshot-1", true), Some(Exempt::Member));
+        assert_eq!(Held::exempt(|_| false, "remote-copy-1", false), Some(Exempt::Transfer));
+        assert_eq!(Held::exempt(|_| false, "snapshot-1", false), None);
     }
 
     #[test]

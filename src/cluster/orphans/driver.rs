@@ -99,6 +99,10 @@ fn held(node: &LineageNode) -> Option<Held> {
         size: u64::try_from(node.size_bytes).unwrap_or(0),
         settled: node.state() == State::Ready,
         in_use: node.published,
-        exempt: Held::exempt(|key| node.attributes.contains_key(key), !node.group_snapshot_id.is_empty()),
+        exempt: Held::exempt(
+            |key| node.attributes.contains_key(key),
+            &node.name,
+            !node.group_snapshot_id.is_empty(),
+        ),
     })
 }

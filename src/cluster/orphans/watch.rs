@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use kube::Client;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Finding, Held, is_suspicious, judge, orphans};
@@ -24,7 +25,8 @@ use crate::volume::ObjectId;
 const REAPED_PER_ROUND: usize = 20;
 
 /// What is done about orphans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Count them and say so
     Report,
@@ -35,24 +37,19 @@ pub enum Mode {
 }
 
 /// How orphans are looked for.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// What to do about volumes and snapshots that Kubernetes has forgotten
-    #[arg(long = "orphans", env = "OFFSHOOT_ORPHANS", value_enum, value_name = "MODE", default_value_t = Mode::Report)]
+    /// What is done about them.
     pub mode: Mode,
-    /// Age from which an object without a PersistentVolume or VolumeSnapshotContent counts as forgotten
-    #[arg(long = "orphan-grace", env = "OFFSHOOT_ORPHAN_GRACE", value_name = "TIME", default_value = "1h", value_parser = span)]
+    /// Age from which an object that nothing names counts as forgotten.
     pub grace: Duration,
-    /// Time between two looks; an object must be forgotten in two of them
-    #[arg(long = "orphan-every", env = "OFFSHOOT_ORPHAN_EVERY", value_name = "TIME", default_value = "10m", value_parser = span)]
+    /// Time between two looks; an object must be forgotten in two of them.
     pub every: Duration,
 }
 
-fn span(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(span) if span >= Duration::from_secs(1) => Ok(span),
-        Ok(_) => Err("is under a second".into()),
-        Err(error) => Err(format!("is not a length of time ({error}); give one such as 10m or 2h")),
+impl Default for Options {
+    fn default() -> Self {
+        Options { mode: Mode::Report, grace: Duration::from_secs(3600), every: Duration::from_secs(600) }
     }
 }
 
