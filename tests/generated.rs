@@ -65,7 +65,12 @@ fn command(command: &Command, depth: usize, page: &mut String) {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     // The plugin has a page of its own.
     if depth > 1 && command.get_name() == "kubectl" {
-        writeln!(page, "\n## offshoot kubectl\n\n{}: see [its page](kubectl.md)", command.get_about().unwrap()).unwrap();
+        writeln!(
+            page,
+            "\n## offshoot kubectl\n\n{}: see [its page](kubectl.md)",
+            command.get_about().unwrap()
+        )
+        .unwrap();
         return;
     }
     if depth > 1 {

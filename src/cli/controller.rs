@@ -91,6 +91,19 @@ async fn serve(config: ControllerConfig) -> Result<()> {
         agents = ?config.agents,
         "serving"
     );
+    if let Some(cluster) = &cluster {
+        // Kubernetes gives a pod its own name as that of its host.
+        let pod = std::env::var("HOSTNAME").ok();
+        let (socket, driver) = (&server.endpoint, server.driver_name.as_str());
+        cluster.watch_orphans(
+            socket,
+            driver,
+            pod.as_deref(),
+            config.orphans,
+            metrics.clone(),
+            stop.clone(),
+        )?;
+    }
     server::serve(socket, services.routes(), calls, async {}, stop, server.shutdown_timeout).await?;
     tracing::info!("stopped");
     Ok(())

@@ -1,15 +1,20 @@
 //! What a controller has from Kubernetes: its agents, its keys, and who may have a certificate.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 
 use super::discover::Slices;
 use super::enrol::{Enrolment, server};
+use super::events::Recorder;
+use super::orphans::{Options, OverGrpc, Watch};
 use super::secret::{Keeper, Signer};
+use crate::metrics::Metrics;
 use crate::proto::agent::enrolment_server::EnrolmentServer;
 use crate::tls::Keys;
 
@@ -51,6 +56,27 @@ impl Cluster {
         let signer = keeper.signer();
         tokio::spawn(keeper.run(stop));
         signer
+    }
+
+    /// Looks for orphans among what is served on `socket`, until `stop`. `pod` is the name of this process's pod.
+    ///
+    /// Fails where the socket cannot be named in a URL.
+    pub fn watch_orphans(
+        &self,
+        socket: &Path,
+        driver: &str,
+        pod: Option<&str>,
+        options: Options,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
+        let channel = endpoint.context("the socket's path cannot be asked for orphans")?.connect_lazy();
+        let recorder = Arc::new(Recorder::new(self.client.clone(), driver, &self.namespace, pod));
+        let objects = Arc::new(OverGrpc(channel));
+        let watch = Watch::new(self.client.clone(), objects, options, metrics, Some(recorder));
+        tokio::spawn(watch.run(stop));
+        Ok(())
     }
 
     /// The service that signs for nodes whose agents run under `account`.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{AgentAt, DEFAULT_ENROL_PORT, Lasts, Server};
+use super::{AgentAt, DEFAULT_ENROL_PORT, Lasts, Server, Span};
+use crate::cluster::orphans;
 use crate::router::AgentAddress;
 
 /// How long certificates last if nothing is said.
@@ -55,6 +56,18 @@ options! {
         /// Service account of the node agents, whose tokens are believed, with --tls-secret [default: offshoot-node]
         #[arg(long, env = "OFFSHOOT_NODE_SERVICE_ACCOUNT", value_name = "NAME")]
         pub node_service_account: Option<String>,
+
+        /// What to do about volumes and snapshots that Kubernetes has forgotten, where it is there [default: report]
+        #[arg(long, env = "OFFSHOOT_ORPHANS", value_enum, value_name = "MODE")]
+        pub orphans: Option<orphans::Mode>,
+
+        /// Age from which what nothing in Kubernetes names counts as forgotten [default: 1h]
+        #[arg(long, env = "OFFSHOOT_ORPHAN_GRACE", value_name = "TIME")]
+        pub orphan_grace: Option<Lasts>,
+
+        /// Time between two looks for orphans, up to 1h; what is forgotten must be so in two of them [default: 10m]
+        #[arg(long, env = "OFFSHOOT_ORPHAN_EVERY", value_name = "TIME")]
+        pub orphan_every: Option<Span>,
     }
 }
 
@@ -98,6 +111,8 @@ pub struct ControllerConfig {
     pub agents: AgentsFrom,
     /// The keys.
     pub keys: KeysFrom,
+    /// How orphans are looked for.
+    pub orphans: orphans::Options,
 }
 
 impl ControllerOptions {
@@ -133,7 +148,13 @@ impl ControllerOptions {
             ),
             (Some(_), Some(_)) => bail!("--tls-dir and --tls-secret exclude each other; give one of them"),
         };
-        Ok(ControllerConfig { server, namespace: self.namespace.or(file.namespace), agents, keys })
+        let usual = orphans::Options::default();
+        let orphans = orphans::Options {
+            mode: self.orphans.or(file.orphans).unwrap_or(usual.mode),
+            grace: self.orphan_grace.or(file.orphan_grace).map_or(usual.grace, |grace| grace.0),
+            every: self.orphan_every.or(file.orphan_every).map_or(usual.every, |every| every.0),
+        };
+        Ok(ControllerConfig { server, namespace: self.namespace.or(file.namespace), agents, keys, orphans })
     }
 }
 

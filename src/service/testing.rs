@@ -101,7 +101,8 @@ impl Bench {
 
     /// Takes a snapshot and gives its id.
     pub(crate) async fn snapshot(&self, name: &str, volume: &str) -> Result<String> {
-        let request = CreateSnapshot { name: name.into(), volume: volume.into(), claim: None, requisite: Vec::new() };
+        let request =
+            CreateSnapshot { name: name.into(), volume: volume.into(), claim: None, requisite: Vec::new() };
         Ok(self.service.create_snapshot(request).await?.id.to_string())
     }
 
