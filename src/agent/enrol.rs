@@ -30,6 +30,9 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// The first and the longest wait after an attempt that failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The longest wait while there is no certificate at all: until then this node's volumes cannot be made or copied.
+const FIRST: Duration = Duration::from_secs(5);
+
 /// How often the authorities' file is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,8 @@ impl Enrolment {
                 Ok(enrolled) => {
                     wait = RETRY.0;
                     self.until_renewal(&enrolled).await;
+                    // However short a life it was given, it is not asked for in a hurry.
+                    tokio::time::sleep(RETRY.0).await;
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -71,7 +76,8 @@ impl Enrolment {
                     // Many nodes start together, and must not all come back together.
                     let share = u32::from(uuid::Uuid::new_v4().as_bytes()[0]) + 128;
                     tokio::time::sleep(wait * share / 256).await;
-                    wait = (wait * 2).min(RETRY.1);
+                    let longest = if self.keys.lifetime().is_some() { RETRY.1 } else { FIRST };
+                    wait = (wait * 2).min(longest);
                 }
             }
         }

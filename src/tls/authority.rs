@@ -34,7 +34,8 @@ pub struct Lifetime {
 impl Lifetime {
     /// From a little before `now` for as long as `lasts`.
     pub fn starting(now: Duration, lasts: Duration) -> Lifetime {
-        Lifetime { from: now.saturating_sub(SKEW), until: now.saturating_add(lasts) }
+        // In proportion, so that what was just made is never within the third of its life in which it is renewed.
+        Lifetime { from: now.saturating_sub(SKEW.min(lasts / 10)), until: now.saturating_add(lasts) }
     }
 }
 
