@@ -18,5 +18,5 @@ step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "licences" cargo deny --log-level error check licenses bans sources
 # Builds the server too: with the features of the tests, so that nothing is built twice.
-step "tests" cargo nextest run --locked --no-tests fail
+step "tests" cargo nextest run --locked --no-tests fail -p offshoot -p offshoot-dct-sim
 step "conformance" scripts/conformance.sh
