@@ -4,6 +4,7 @@
 //! gets as far as HTTP, and each call is held to the role in the certificate of its caller. Nothing here decides what
 //! a call means: that is `csi`'s business, as it is on one machine.
 
+pub mod authority;
 pub mod enrol;
 pub mod listen;
 mod peer;

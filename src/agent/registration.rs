@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use super::authority::Named;
 use crate::csi::calls::CallLayer;
 use crate::csi::server;
 use crate::csi::socket::Socket;
@@ -109,7 +110,7 @@ async fn offer(
     services.add_service(RegistrationServer::new(Registrar { plugin: plugin.clone(), told }));
     let over = stop.child_token();
     let calls = CallLayer::new(metrics, over.clone());
-    let served = server::on_socket(socket, services.routes(), calls, over.clone());
+    let served = server::on_socket_as(socket, services.routes(), calls, over.clone(), Named::new);
     tokio::pin!(served);
     let path = plugin.socket();
     let mut after_success = false;

@@ -111,10 +111,24 @@ pub async fn on_socket(
     calls: CallLayer,
     stop: CancellationToken,
 ) -> Result<()> {
+    on_socket_as(socket, routes, calls, stop, |stream| stream).await
+}
+
+/// As [`on_socket`], with something between each connection and the server.
+pub async fn on_socket_as<IO>(
+    socket: Socket,
+    routes: Routes,
+    calls: CallLayer,
+    stop: CancellationToken,
+    between: fn(UnixStream) -> IO,
+) -> Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (listener, _name) = socket.into_parts();
     let listener = UnixListener::from_std(listener).context("cannot listen on the socket")?;
     let (send, connections) = mpsc::channel(1);
-    let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, send, stop.clone())));
+    let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, send, stop.clone(), between)));
     let served = on_connections(connections, routes, calls, stop).await;
     drop(accepting);
     served
@@ -142,10 +156,11 @@ where
         .context("the gRPC server ended")
 }
 
-async fn accept(
+async fn accept<IO: Send + 'static>(
     listener: UnixListener,
-    send: mpsc::Sender<std::io::Result<UnixStream>>,
+    send: mpsc::Sender<std::io::Result<IO>>,
     stop: CancellationToken,
+    between: fn(UnixStream) -> IO,
 ) {
     loop {
         let accepted = tokio::select! {
@@ -154,7 +169,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                if send.send(Ok(stream)).await.is_err() {
+                if send.send(Ok(between(stream))).await.is_err() {
                     return;
                 }
             }
