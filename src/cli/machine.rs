@@ -26,8 +26,9 @@ const HEALTH_EVERY: Duration = Duration::from_secs(15);
 /// How often left-overs are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(300);
 
-/// The use cases over this machine, which shows its pools in `metrics`.
-pub(super) fn use_cases(config: &Config, metrics: Arc<Metrics>) -> Result<Service> {
+/// The use cases over this machine, which shows its pools in `metrics`. `make_pools`: a configured directory that is
+/// there and empty becomes a pool.
+pub(super) fn use_cases(config: &Config, metrics: Arc<Metrics>, make_pools: bool) -> Result<Service> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).with_context(|| {
         format!("cannot make {}; choose another directory with --state-dir", config.state_dir.display())
     })?;
@@ -39,6 +40,7 @@ pub(super) fn use_cases(config: &Config, metrics: Arc<Metrics>) -> Result<Servic
         max_volumes: config.max_volumes_per_node,
         freeze_limit: config.freeze_limit,
         state_dir: Some(config.state_dir.clone()),
+        make_pools,
         ..Settings::default()
     };
     let service = Service::new(settings, host, Arc::new(opener), Arc::new(SystemClock), metrics.clone());

@@ -49,7 +49,7 @@ async fn serve(config: NodeConfig) -> Result<()> {
     // All before any work, so that a taken address or a wrong certificate is an error at start.
     let socket = Socket::bind(&config.server.endpoint)?;
     let listener = listen::bind(agent_listen, "--agent-listen").await?;
-    let service = machine::use_cases(&config, metrics.clone())?;
+    let service = machine::use_cases(&config, metrics.clone(), true)?;
     let edge = Edge::new(service.clone(), &config.server.driver_name);
     role::admin_page(config.server.admin_addr, &metrics, Arc::new(edge.clone()), &stop).await?;
     match identity {

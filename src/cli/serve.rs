@@ -38,7 +38,7 @@ async fn serve(config: Config) -> Result<()> {
     let (metrics, stop) = role::begin(&config.server.driver_name, &config.node_id)?;
     // Both before any work, so that a taken address is an error at start.
     let socket = Socket::bind(&config.server.endpoint)?;
-    let service = machine::use_cases(&config, metrics.clone())?;
+    let service = machine::use_cases(&config, metrics.clone(), false)?;
     let edge = Edge::new(service.clone(), &config.server.driver_name);
     role::admin_page(config.server.admin_addr, &metrics, Arc::new(edge.clone()), &stop).await?;
     let mut services = tonic::service::Routes::builder();

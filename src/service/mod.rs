@@ -108,6 +108,8 @@ pub struct Settings {
     pub source_patience: Duration,
     /// Where pools that were added by a call are remembered; `None` remembers nothing.
     pub state_dir: Option<PathBuf>,
+    /// Whether a configured directory that is there and empty becomes a pool.
+    pub make_pools: bool,
 }
 
 impl Default for Settings {
@@ -119,6 +121,7 @@ impl Default for Settings {
             lock_wait: Duration::from_secs(10),
             source_patience: receive::SOURCE_PATIENCE,
             state_dir: None,
+            make_pools: false,
         }
     }
 }

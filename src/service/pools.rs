@@ -7,6 +7,7 @@ use super::locks::{Key, Mode};
 use super::pool::{Pool, blocking};
 use super::{Inner, Service};
 use crate::backend::{Place, PoolSpec, Severity};
+use crate::host::FileKind;
 use crate::store::{self, Registry, Store};
 use crate::volume::{Error, Kind, Result};
 
@@ -34,7 +35,7 @@ impl Service {
             }
         }
         for spec in specs {
-            if let Err(error) = self.inner.open_pool(&spec, false).await {
+            if let Err(error) = self.inner.open_configured(&spec).await {
                 tracing::error!(pool = spec.name, %error, "cannot open a pool");
                 let unopened = Unopened { spec, why: error.to_string() };
                 self.inner.unopened.write().unwrap_or_else(PoisonError::into_inner).push(unopened);
@@ -53,7 +54,7 @@ impl Service {
             let unopened =
                 std::mem::take(&mut *inner.unopened.write().unwrap_or_else(PoisonError::into_inner));
             for Unopened { spec, .. } in unopened {
-                let still = match inner.open_pool(&spec, false).await {
+                let still = match inner.open_configured(&spec).await {
                     Ok(_) => continue,
                     Err(error) => Unopened { spec, why: error.to_string() },
                 };
@@ -141,6 +142,26 @@ impl Inner {
         }
         let host = self.host.clone();
         blocking(move || store::write_pools(&*host, &dir, &registry)).await
+    }
+
+    /// Opens a pool that is configured.
+    ///
+    /// Where the settings say so, an empty directory becomes one: in a cluster nobody logs in on a node to make it. A
+    /// directory that is not there stays a fault, since the disk that it is to be on may not be mounted.
+    async fn open_configured(self: &Arc<Self>, spec: &PoolSpec) -> Result<Arc<Pool>> {
+        let create = match &spec.place {
+            Place::Directory(dir) if self.settings.make_pools => {
+                let (host, dir) = (self.host.clone(), dir.clone());
+                // Making a pool may have been broken off.
+                blocking(move || {
+                    let there = host.metadata(&dir)?.is_some_and(|meta| meta.kind == FileKind::Directory);
+                    Ok(there && host.read_dir(&dir)?.iter().all(|entry| entry.name.ends_with(".json.new")))
+                })
+                .await?
+            }
+            _ => false,
+        };
+        self.open_pool(spec, create).await
     }
 
     async fn open_pool(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
@@ -315,5 +336,32 @@ impl Inner {
             buffered,
             faults,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Settings;
+    use super::super::testing::{POOL, pool, server_with};
+    use crate::host::fake::Fake;
+
+    #[tokio::test]
+    async fn an_empty_directory_becomes_a_pool_where_nobody_can_make_it_one() {
+        async fn check(make_pools: bool, prepare: fn(&Fake), expect: Result<(), &str>) {
+            let fake = Fake::with_pool(POOL, "xfs", 8 << 30);
+            prepare(&fake);
+            let service = server_with(&fake, &Arc::default(), Settings { make_pools, ..Settings::default() });
+            service.open_pools(vec![pool()]).await.unwrap();
+            let unopened = service.unopened_pools();
+            match expect {
+                Ok(()) => assert_eq!(unopened, []),
+                Err(why) => assert!(unopened[0].1.contains(why), "{unopened:?}"),
+            }
+        }
+        check(true, |_| (), Ok(())).await;
+        check(false, |_| (), Err("is no pool yet")).await;
+        check(true, |fake| fake.mkdirs(format!("{POOL}/somebody-s")).unwrap(), Err("is no pool yet")).await;
     }
 }

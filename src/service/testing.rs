@@ -26,7 +26,7 @@ pub(crate) const NODE: &str = "node-1";
 
 /// A clock that goes on by itself, one millisecond per look.
 #[derive(Default)]
-struct Ticking(AtomicI64);
+pub(super) struct Ticking(AtomicI64);
 
 impl Clock for Ticking {
     fn now(&self) -> Millis {
@@ -130,13 +130,19 @@ impl Bench {
 }
 
 fn server(fake: &Fake, clock: &Arc<Ticking>) -> Service {
-    let settings = Settings { node_id: NODE.into(), source_patience: Duration::ZERO, ..Settings::default() };
+    server_with(fake, clock, Settings { source_patience: Duration::ZERO, ..Settings::default() })
+}
+
+/// A server whose pools are not open yet.
+pub(super) fn server_with(fake: &Fake, clock: &Arc<Ticking>, settings: Settings) -> Service {
+    let settings = Settings { node_id: NODE.into(), ..settings };
     let policy = Policy { reserve_min: 0, ..Policy::default() };
     let opener = Backends::new(fake.host(), Path::new("/var/lib/offshoot"), policy);
     Service::new(settings, fake.host(), Arc::new(opener), clock.clone(), Arc::new(NoObserver))
 }
 
-fn pool() -> PoolSpec {
+/// The pool of the machine, as it is configured.
+pub(super) fn pool() -> PoolSpec {
     PoolSpec { name: "fast".into(), place: Place::Directory(POOL.into()), parameters: BTreeMap::new() }
 }
 
