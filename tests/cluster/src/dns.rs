@@ -2,7 +2,7 @@
 //!
 //! An agent finds its controller by the name of a Service, as any program in a cluster does. Every cluster has a DNS server for that; this
 //! one is a process of the control plane's machine, so that killing a node takes no names away. It knows `SERVICE.NAMESPACE.svc.cluster.local`
-//! with a cluster address, over UDP and IPv4. Everything else does not exist.
+//! with its cluster address or, if it is headless, with those of its pods, over UDP and IPv4. Everything else does not exist.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client, Config};
 use tokio::net::UdpSocket;
@@ -23,6 +24,8 @@ const AGE: Duration = Duration::from_secs(1);
 
 const HEADER: usize = 12;
 const TYPE_A: [u8; 2] = [0, 1];
+/// So many addresses fit into an answer.
+const MOST: usize = 20;
 const NO_SUCH_NAME: u8 = 3;
 const FAILED: u8 = 2;
 
@@ -37,7 +40,13 @@ pub fn serve(listen: SocketAddr, kubeconfig: &Path) -> Result<()> {
 async fn answer(listen: SocketAddr, kubeconfig: &Path) -> Result<()> {
     let file = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
-    let mut names = Names { api: Api::all(Client::try_from(config)?), known: HashMap::new(), read: None };
+    let client = Client::try_from(config)?;
+    let mut names = Names {
+        services: Api::all(client.clone()),
+        slices: Api::all(client),
+        known: HashMap::new(),
+        read: None,
+    };
     let socket = UdpSocket::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let mut buffer = [0; 1500];
     loop {
@@ -66,29 +75,46 @@ pub(crate) fn program() -> Result<PathBuf> {
     })
 }
 
-/// The Services with an address.
+/// The Services and their addresses.
 struct Names {
-    api: Api<Service>,
-    known: HashMap<String, Ipv4Addr>,
+    services: Api<Service>,
+    slices: Api<EndpointSlice>,
+    known: HashMap<String, Vec<Ipv4Addr>>,
     read: Option<Instant>,
 }
 
 impl Names {
-    async fn find(&mut self, name: &str) -> Result<Option<Ipv4Addr>> {
+    /// The addresses of a name; `None` if there is no such name.
+    async fn find(&mut self, name: &str) -> Result<Option<Vec<Ipv4Addr>>> {
         if self.read.is_none_or(|read| read.elapsed() > AGE) {
-            let services = self.api.list(&ListParams::default()).await?;
-            self.known = services.items.iter().filter_map(named).collect();
+            let services = self.services.list(&ListParams::default()).await?;
+            let slices = self.slices.list(&ListParams::default()).await?;
+            self.known = services.items.iter().filter_map(|service| named(service, &slices.items)).collect();
             self.read = Some(Instant::now());
         }
-        Ok(self.known.get(name).copied())
+        Ok(self.known.get(name).cloned())
     }
 }
 
-/// The name and the address of a Service; `None` for a headless one.
-fn named(service: &Service) -> Option<(String, Ipv4Addr)> {
+/// The name and the addresses of a Service.
+fn named(service: &Service, slices: &[EndpointSlice]) -> Option<(String, Vec<Ipv4Addr>)> {
     let (name, namespace) = (service.metadata.name.as_ref()?, service.metadata.namespace.as_ref()?);
-    let address = service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?;
-    Some((format!("{name}.{namespace}.svc.{DOMAIN}"), address))
+    let own = service.spec.as_ref()?.cluster_ip.as_ref()?.parse();
+    let addresses = own.map_or_else(|_| ready(name, namespace, slices), |address| vec![address]);
+    Some((format!("{name}.{namespace}.svc.{DOMAIN}"), addresses))
+}
+
+/// The addresses of a headless Service's pods that are ready.
+fn ready(service: &str, namespace: &str, slices: &[EndpointSlice]) -> Vec<Ipv4Addr> {
+    let of_service = |slice: &&EndpointSlice| {
+        let labels = slice.metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
+        slice.metadata.namespace.as_deref() == Some(namespace) && label.is_some_and(|label| label == service)
+    };
+    let endpoints = slices.iter().filter(of_service).flat_map(|slice| &slice.endpoints);
+    let ready =
+        endpoints.filter(|one| one.conditions.as_ref().is_none_or(|state| state.ready != Some(false)));
+    ready.flat_map(|one| &one.addresses).filter_map(|address| address.parse().ok()).collect()
 }
 
 /// The first question of a query.
@@ -131,23 +157,27 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn answer(&self, found: Option<Ipv4Addr>) -> Vec<u8> {
+    fn answer(&self, found: Option<Vec<Ipv4Addr>>) -> Vec<u8> {
         match found {
             None => self.reply(NO_SUCH_NAME, &[]),
-            Some(address) if self.kind == TYPE_A => {
-                // The name as in the question, an address in the internet, for five seconds, four bytes long.
-                let record = [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4], &address.octets()[..]].concat();
-                self.reply(0, &record)
+            Some(addresses) if self.kind == TYPE_A => {
+                // The name as in the question, an address in the internet, for two seconds, four bytes long.
+                let record = |address: &Ipv4Addr| {
+                    [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 2, 0, 4], &address.octets()[..]].concat()
+                };
+                let records: Vec<_> = addresses.iter().take(MOST).map(record).collect();
+                self.reply(0, &records)
             }
             // The name exists, but has nothing of this kind (IPv6).
             Some(_) => self.reply(0, &[]),
         }
     }
 
-    fn reply(&self, code: u8, record: &[u8]) -> Vec<u8> {
-        let answers = u8::from(!record.is_empty());
+    fn reply(&self, code: u8, records: &[Vec<u8>]) -> Vec<u8> {
+        let answers = u8::try_from(records.len()).unwrap_or(u8::MAX);
         // An answer, with authority; recursion is not available.
-        [self.id, &[0x84 | self.recursion, code, 0, 1, 0, answers, 0, 0, 0, 0], self.bytes, record].concat()
+        [self.id, &[0x84 | self.recursion, code, 0, 1, 0, answers, 0, 0, 0, 0], self.bytes, &records.concat()]
+            .concat()
     }
 }
 
@@ -170,12 +200,12 @@ mod tests {
         let ask = query("Controller.offshoot.svc.cluster.local", 1);
         let question = Question::of(&ask).unwrap();
         assert_eq!(question.name, "controller.offshoot.svc.cluster.local");
-        let answer = question.answer(Some(Ipv4Addr::new(10, 1, 2, 3)));
-        assert_eq!((&answer[..4], &answer[6..8]), (&[7, 9, 0x85, 0][..], &[0, 1][..]));
+        let answer = question.answer(Some(vec![Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 1, 2, 3)]));
+        assert_eq!((&answer[..4], &answer[6..8]), (&[7, 9, 0x85, 0][..], &[0, 2][..]));
         assert_eq!(answer[answer.len() - 4..], [10, 1, 2, 3]);
         assert_eq!(question.answer(None)[3], NO_SUCH_NAME);
         let six = query("controller.offshoot.svc.cluster.local", 28);
-        let answer = Question::of(&six).unwrap().answer(Some(Ipv4Addr::LOCALHOST));
+        let answer = Question::of(&six).unwrap().answer(Some(vec![Ipv4Addr::LOCALHOST]));
         assert_eq!((answer[3], answer[7]), (0, 0));
     }
 

@@ -267,6 +267,8 @@ impl Node {
             "registryPullQPS": 0,
             "eventRecordQPS": 0,
             "volumeStatsAggPeriod": "10s",
+            // A volume that has grown is noticed when its pod is looked at again.
+            "syncFrequency": "10s",
             "nodeLeaseDurationSeconds": 12,
         })
     }

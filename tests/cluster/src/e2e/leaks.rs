@@ -13,7 +13,7 @@ use offshoot_cluster::Inventory;
 use serde_json::Value;
 
 use crate::objects::{CAPACITY, CONTENT, GROUP_CONTENT, POD, VOLUME, bytes, name, text};
-use crate::setup::{DRIVER, Env, OFFSHOOT, POOL, seen};
+use crate::setup::{Env, OFFSHOOT, POOL, seen};
 use crate::space::until;
 
 /// Kubelet clears away what a pod leaves behind every two seconds, and not in one go.
@@ -173,7 +173,7 @@ pub(crate) async fn capacities(env: &Env) -> Result<Vec<String>> {
 /// Whether a capacity object is about a node.
 pub(crate) fn on(capacity: &Value, node: &str) -> bool {
     let labels = capacity.pointer("/nodeTopology/matchLabels").and_then(Value::as_object);
-    labels.is_some_and(|labels| labels.iter().any(|(key, value)| key.contains(DRIVER) && value == node))
+    labels.is_some_and(|labels| labels.values().any(|value| value == node))
 }
 
 /// What the formula gives for a node's pool, in bytes.

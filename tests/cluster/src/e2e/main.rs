@@ -52,8 +52,17 @@ enum Output {
 
 /// One thread: scenarios wait most of the time, and what blocks (killing a node) is done when no other runs.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    match scenarios(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            run::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn scenarios(cli: Cli) -> Result<ExitCode> {
     let wanted = chosen(&cli.names)?;
     if cli.list {
         run::list(&wanted);

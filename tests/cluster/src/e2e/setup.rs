@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use offshoot_cluster::certificates::Authority;
 use offshoot_cluster::{Cluster, Inventory, Layout, Spec, audit, images};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::objects::{DAEMON_SET, DEPLOYMENT, NAMESPACE, Objects, POD, name, text};
@@ -26,7 +28,7 @@ pub(crate) const DRIVER: &str = "csi.offshoot.dev";
 pub(crate) const POOL: &str = "/var/lib/offshoot/pool-fast";
 
 /// How long a certificate of an agent is good for: they are exchanged again and again while the scenarios run.
-const CERTIFICATES: &str = "3m";
+const CERTIFICATES: &str = "90s";
 
 /// The cluster and its clients.
 pub(crate) struct Env {
@@ -73,6 +75,11 @@ impl Env {
             cluster: RefCell::new(cluster),
         });
         env.clean(say).await?;
+        for node in Self::nodes() {
+            // The pool is one level below the disk's mount point: a disk that is not mounted is then noticed.
+            fs::create_dir_all(seen(&env, node, POOL)?.join("pool"))
+                .context("cannot make a pool's directory")?;
+        }
         say("helm: installing the chart");
         env.metadata_certificate().await?;
         env.upgrade(&[]).await?;
@@ -149,7 +156,6 @@ impl Env {
                 class("e2e-xfs", "xfs", later, json!({})),
                 class("e2e-now", "ext4", "Immediate", json!({})),
                 class("e2e-thick", "ext4", later, json!({"provisioning": "thick"})),
-                class("e2e-remote", "ext4", later, json!({"allowRemoteCopy": "true"})),
                 class("e2e-small", "ext4", later, json!({"pool": "small", "provisioning": "thick"})),
             ],
             "volumeSnapshotClasses": [{"name": "e2e"}],
@@ -209,7 +215,6 @@ impl Env {
         Ok(pods)
     }
 
-    #[allow(dead_code)]
     /// The number of the driver's process on a node: its agent's, or the controller's if `node` is empty.
     ///
     /// # Errors
@@ -231,6 +236,41 @@ impl Env {
             return pids.first().copied().with_context(|| format!("pod {} does not run", name(&pod)));
         }
         anyhow::bail!("no {component} runs on {node}")
+    }
+
+    /// Runs `kubectl offshoot`, as it is in the image.
+    ///
+    /// # Errors
+    /// If it fails; the error has what it said.
+    pub(crate) async fn plugin(&self, args: &[&str]) -> Result<String> {
+        let [node, _] = Self::nodes();
+        let (image, own) =
+            (inside(self.driver_pid(node).await?, "/usr/local/bin/offshoot"), self.file("kubectl-offshoot"));
+        fs::copy(&image, &own).with_context(|| format!("cannot copy {}", image.display()))?;
+        let mut command = Command::new(own);
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        program(&mut command).await.with_context(|| format!("kubectl offshoot {}", args.join(" ")))
+    }
+
+    /// Gives the driver's image on a node the tag that the chart is told.
+    ///
+    /// # Errors
+    /// If containerd refuses.
+    pub(crate) fn retag(&self, node: &str) -> Result<()> {
+        let tag = self.tag.borrow();
+        if *tag == "dev" {
+            return Ok(());
+        }
+        let ctr = self.tools.join("ctr");
+        let args = [
+            "--namespace=k8s.io",
+            "images",
+            "tag",
+            "--force",
+            "localhost/offshoot:dev",
+            &format!("localhost/offshoot:{tag}"),
+        ];
+        self.cluster.borrow().node(node)?.machine().run(&ctr.to_string_lossy(), &args, None).map(|_| ())
     }
 
     /// A file of this run.
@@ -296,6 +336,19 @@ impl Env {
 /// The name in the metadata sidecar's certificate.
 pub(crate) fn metadata_host() -> String {
     format!("offshoot-snapshot-metadata.{OFFSHOOT}.svc")
+}
+
+/// The metrics of a pod of the driver.
+///
+/// # Errors
+/// If they cannot be read.
+pub(crate) async fn metrics(address: &str) -> Result<String> {
+    let mut stream =
+        TcpStream::connect(format!("{address}:9810")).await.context("cannot reach the admin page")?;
+    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
 }
 
 /// A path of a node as this program sees it.

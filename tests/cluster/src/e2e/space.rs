@@ -478,6 +478,12 @@ impl Pod {
         self
     }
 
+    /// A pod written down elsewhere.
+    #[must_use]
+    pub(crate) fn of(object: Value) -> Self {
+        Self(object)
+    }
+
     /// The object.
     #[must_use]
     pub(crate) fn object(self) -> Value {

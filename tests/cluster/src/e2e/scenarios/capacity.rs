@@ -44,6 +44,6 @@ pub(crate) async fn objects(space: Rc<Space>) -> Result<()> {
     ensure!(before[1] == after[1], "the other node's space has changed from {} to {}", before[1], after[1]);
     // Each class on each node once.
     let all = env.objects.list(CAPACITY, OFFSHOOT).await?;
-    ensure!(all.len() == 12, "there are {} objects for 6 classes on 2 nodes", all.len());
+    ensure!(all.len() == 10, "there are {} objects for 5 classes on 2 nodes", all.len());
     Ok(())
 }

@@ -3,15 +3,23 @@
 mod access;
 mod attributes;
 mod capacity;
+mod changed;
 mod chart;
+mod churn;
 mod copies;
 mod ends;
 mod ephemeral;
 mod expansion;
 mod faults;
 mod group;
+mod lost;
 mod placement;
+mod postgres;
 mod provision;
+mod reboot;
+mod remote;
+mod rotation;
+mod upgrade;
 
 use crate::run::Scenario;
 
@@ -27,9 +35,12 @@ macro_rules! scenarios {
 pub(crate) fn all() -> Vec<Scenario> {
     scenarios! {
         "placement" together placement::run: "a restored volume is where its snapshot is, and so is its pod, 50 of 50 times";
+        "rotation" together rotation::run: "certificates are exchanged under load, and no call fails";
         "group" together group::run: "a group snapshot over two nodes is consistent while its volumes are written to";
         "copies" together copies::filesystem: "snapshot, restore, restore to larger, clone";
         "copies-block" together copies::block: "a device restored from a snapshot, and cloned, has its bytes";
+        "changed-blocks" together changed::run: "a device built from allocated and changed blocks equals the snapshot";
+        "remote" together remote::run: "a copy on another node on request, and an explanation without";
         "provision-ext4" together provision::ext4: "a claim is provisioned where its pod runs, and outlives the pod";
         "provision-xfs" together provision::xfs: "the same on XFS";
         "provision-immediate" together provision::immediate: "a claim that waits for nobody is bound, and its pod follows it";
@@ -45,6 +56,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         "namespace" together ends::namespace: "a namespace goes with everything in it";
         "faults" together faults::run: "what cannot be is said at the claim, and nothing is half made";
         "capacity-objects" alone capacity::objects: "what Kubernetes is told about free space is what the formula gives";
+        "postgres" alone postgres::run: "a database goes on while agent, controller and kubelet are killed ten times each";
+        "reboot" alone reboot::run: "a node comes back, its pods run again, and nothing durable is lost";
+        "lost" alone lost::run: "a node is gone for good, is forgotten, and the others never noticed";
+        "upgrade" alone upgrade::run: "an upgrade while volumes are written and made";
+        "churn" alone churn::run: "two hundred volumes come and go, and nobody has grown";
         "chart" alone chart::run: "applied twice nothing changes; no right too many; no uninstall under volumes";
     }
 }
