@@ -161,10 +161,10 @@ impl Enrolment {
     async fn until_renewal(&self, enrolled: &Enrolled) {
         let mut known = None;
         while let Some(lifetime) = self.keys.lifetime() {
-            if lifetime.a_third_is_left(now()) {
+            let left = lifetime.until.saturating_sub(now());
+            if left <= lifetime.until.saturating_sub(lifetime.from) / 3 {
                 return;
             }
-            let left = lifetime.until.saturating_sub(now());
             tokio::time::sleep(LOOK.min(left)).await;
             let Ok(published) = read(&self.dir.join(TRUSTED)) else { continue };
             if known.as_ref() != Some(&published) {

@@ -37,13 +37,6 @@ impl Lifetime {
         // In proportion, so that what was just made is never within the third of its life in which it is renewed.
         Lifetime { from: now.saturating_sub(SKEW.min(lasts / 10)), until: now.saturating_add(lasts) }
     }
-
-    /// Whether no more than a third is left of the time since it was made; the little before does not count, which is
-    /// all there is of a certificate that lasts minutes.
-    pub fn a_third_is_left(&self, now: Duration) -> bool {
-        let whole = self.until.saturating_sub(self.from).saturating_sub(SKEW);
-        self.until.saturating_sub(now) <= whole / 3
-    }
 }
 
 /// A certificate that signs others, and its key.
@@ -204,17 +197,6 @@ mod tests {
     fn read(pem: &str) -> (Role, Lifetime) {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         (Role::of_certificate(&der).unwrap(), validity(&der).unwrap())
-    }
-
-    #[test]
-    fn two_thirds_of_any_life_are_used() {
-        for lasts in [60, 90, 3600, 86_400].map(Duration::from_secs) {
-            let lifetime = Lifetime::starting(NOW, lasts);
-            assert!(!lifetime.a_third_is_left(NOW), "{lasts:?}");
-            assert!(!lifetime.a_third_is_left(NOW + lasts / 2), "{lasts:?}");
-            assert!(lifetime.a_third_is_left(NOW + lasts * 2 / 3), "{lasts:?}");
-            assert!(lifetime.a_third_is_left(NOW + lasts * 2), "{lasts:?}");
-        }
     }
 
     #[test]

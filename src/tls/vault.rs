@@ -68,7 +68,7 @@ pub fn due(facts: &Facts, now: Duration, lasts: Duration) -> Vec<Step> {
         steps.push(Step::DropRetired);
     }
     match facts.next {
-        None if facts.signing.a_third_is_left(now) => steps.push(Step::MakeNext),
+        None if a_third_is_left(facts.signing, now) => steps.push(Step::MakeNext),
         None => {}
         Some(next) => {
             // Where there is no time for that, half of what is left: an authority must not end before the next one signs.
@@ -78,7 +78,7 @@ pub fn due(facts: &Facts, now: Duration, lasts: Duration) -> Vec<Step> {
             }
         }
     }
-    if facts.controller.is_none_or(|own| own.a_third_is_left(now)) {
+    if facts.controller.is_none_or(|own| a_third_is_left(own, now)) {
         steps.push(Step::IssueController);
     }
     steps
@@ -100,6 +100,10 @@ pub fn union(texts: &[&str]) -> String {
         }
     }
     all.concat()
+}
+
+fn a_third_is_left(of: Lifetime, now: Duration) -> bool {
+    of.until.saturating_sub(now) <= of.until.saturating_sub(of.from) / 3
 }
 
 impl Vault {
@@ -243,9 +247,8 @@ mod tests {
         Duration::from_secs(n * DAY)
     }
 
-    /// Made on a day, until another. The first day is far from the beginning of time, as it is on all clocks.
-    fn life(made: u64, until: u64) -> Lifetime {
-        Lifetime::starting(days(1000 + made), days(until - made))
+    fn life(from: u64, until: u64) -> Lifetime {
+        Lifetime { from: days(from), until: days(until) }
     }
 
     #[test]
@@ -264,7 +267,7 @@ mod tests {
                 retired: retired.iter().map(|&(from, until)| life(from, until)).collect(),
                 controller: own.map(|(from, until)| life(from, until)),
             };
-            assert_eq!(due(&facts, days(1000 + now), LASTS), expect, "day {now} {facts:?}");
+            assert_eq!(due(&facts, days(now), LASTS), expect, "day {now} {facts:?}");
         }
         // The controller's own: made where it is missing, and anew when a third is left.
         check(0, None, &[], None, &[IssueController]);
