@@ -19,6 +19,9 @@ use crate::space::until;
 /// Kubelet clears away what a pod leaves behind every two seconds, and not in one go.
 const LIMIT: Duration = Duration::from_secs(90);
 
+const KUBELETS: [&str; 4] =
+    ["csi/csi.offshoot.dev", "csi/volumeDevices", "csi/volumeDevices/publish", "csi/volumeDevices/staging"];
+
 /// Writes down the ids that belong to namespaces, for as long as it is let.
 pub(crate) async fn watch(env: Rc<Env>) {
     loop {
@@ -156,7 +159,7 @@ pub(crate) async fn capacities(env: &Env) -> Result<Vec<String>> {
     let all = env.objects.list(CAPACITY, OFFSHOOT).await?;
     for node in Env::nodes() {
         let expected = free(env, node)?;
-        for class in ["e2e", "e2e-xfs", "e2e-now", "e2e-thick"] {
+        for class in ["e2e", "e2e-xfs", "e2e-thick"] {
             let here: Vec<&Value> =
                 all.iter().filter(|one| one["storageClassName"] == class && on(one, node)).collect();
             let said: Vec<_> = here.iter().map(|one| bytes(&text(one, "/capacity"))).collect();
@@ -188,6 +191,6 @@ pub(crate) fn free(env: &Env, node: &str) -> Result<u64> {
     let (size, unused, available) =
         (pool.blocks() * unit, pool.blocks_free() * unit, pool.blocks_available() * unit);
     // The allocated part is what is not free, so the smaller of the two is what the formula asks for.
-    let reserve = (size / 50).max(64 << 20).min(size);
+    let reserve = size.div_ceil(50).max(64 << 20).min(size);
     Ok(available.min(unused).saturating_sub(reserve))
 }

@@ -92,9 +92,9 @@ async fn gone_source(space: &Space) -> Result<()> {
 /// The pool `small` of a node takes one volume, and not a second.
 async fn full_pool(space: &Space) -> Result<()> {
     let [node, _] = Env::nodes();
-    space.claim(Claim::new("fits", "e2e-small", "200Mi")).await?;
+    space.claim(Claim::new("fits", "e2e-small", "120Mi")).await?;
     space.start(Pod::new("fits").claim("fits", "/data").on(node)).await?;
-    space.claim(Claim::new("over", "e2e-small", "200Mi")).await?;
+    space.claim(Claim::new("over", "e2e-small", "140Mi")).await?;
     space.make(Pod::new("over").claim("over", "/data").on(node).object()).await?;
     // The scheduler says so, or the driver where the scheduler has old figures.
     let events =
