@@ -111,7 +111,11 @@ fn start_time(pid: i32) -> Option<u64> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") {
-        return None;
+        // The first thread has ended; others that have not yet still hold what the process had open.
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if threads <= 1 {
+            return None;
+        }
     }
     fields.nth(18)?.parse().ok()
 }
