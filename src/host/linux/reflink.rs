@@ -107,11 +107,25 @@ fn data_runs(file: &OwnedFd, path: &Path, len: u64) -> HostResult<Vec<(u64, u64)
 /// See [`Host::allocate`](crate::host::Host::allocate). Blocks shared with another file stay shared.
 pub(super) fn allocate(path: &Path) -> HostResult<()> {
     let file = files::open("fallocate", path, OFlags::RDWR)?;
-    match files::len_of(&file, path)? {
+    let len = files::len_of(&file, path)?;
+    // Hole by hole: XFS wants room for the whole range that it is given, also where all of it is allocated already.
+    let fill = |start: u64, end: u64| match end.saturating_sub(start) {
         0 => Ok(()),
-        len => rustix::io::retry_on_intr(|| fs::fallocate(&file, FallocateFlags::empty(), 0, len))
+        hole => rustix::io::retry_on_intr(|| fs::fallocate(&file, FallocateFlags::empty(), start, hole))
             .at("fallocate", path),
+    };
+    let mut at = 0;
+    while at < len {
+        let batch = extents::of_file(&file, path, at, 1024)?;
+        if batch.is_empty() {
+            return fill(at, len);
+        }
+        for extent in &batch {
+            fill(at, extent.logical.min(len))?;
+            at = extent.logical + extent.len;
+        }
     }
+    Ok(())
 }
 
 /// See [`Host::deallocate_zeros`](crate::host::Host::deallocate_zeros).
