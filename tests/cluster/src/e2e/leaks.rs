@@ -19,7 +19,7 @@ use crate::space::until;
 /// Kubelet clears away what a pod leaves behind every two seconds, and not in one go.
 const LIMIT: Duration = Duration::from_secs(90);
 
-const KUBELETS: [&str; 4] =
+4] =
     ["csi/csi.offshoot.dev", "csi/volumeDevices", "csi/volumeDevices/publish", "csi/volumeDevices/staging"];
 
 /// Writes down the ids that belong to namespaces, for as long as it is let.
