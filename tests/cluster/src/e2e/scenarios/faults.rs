@@ -5,8 +5,9 @@ use std::rc::Rc;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::objects::{CLAIM, POD, STORAGE_CLASS, VOLUME, text};
-use crate::setup::{DRIVER, Env};
+use crate::leaks;
+use crate::objects::{CAPACITY, CLAIM, POD, STORAGE_CLASS, VOLUME, bytes, text};
+use crate::setup::{DRIVER, Env, OFFSHOOT};
 use crate::space::{Claim, Pod, Space};
 
 pub(crate) async fn run(space: Rc<Space>) -> Result<()> {
@@ -94,6 +95,14 @@ async fn full_pool(space: &Space) -> Result<()> {
     let [node, _] = Env::nodes();
     space.claim(Claim::new("fits", "e2e-small", "120Mi")).await?;
     space.start(Pod::new("fits").claim("fits", "/data").on(node)).await?;
+    // With old figures the volume would be made on the other node, where the pod may not go.
+    crate::space::until("the scheduler knows that the pool is full", crate::space::LIMIT, async || {
+        let all = space.env.objects.list(CAPACITY, OFFSHOOT).await?;
+        let here = all.iter().find(|one| one["storageClassName"] == "e2e-small" && leaks::on(one, node));
+        let left = here.and_then(|one| bytes(&text(one, "/capacity")));
+        Ok(left.is_some_and(|left| left < 140 << 20).then_some(()))
+    })
+    .await?;
     space.claim(Claim::new("over", "e2e-small", "140Mi")).await?;
     space.make(Pod::new("over").claim("over", "/data").on(node).object()).await?;
     // The scheduler says so, or the driver where the scheduler has old figures.
