@@ -19,7 +19,8 @@ use crate::space::until;
 /// Kubelet clears away what a pod leaves behind every two seconds, and not in one go.
 const LIMIT: Duration = Duration::from_secs(90);
 
-4] =
+/// Kubelet makes these folders when it first needs them, and keeps them.
+const KUBELETS: [&str; 4] =
     ["csi/csi.offshoot.dev", "csi/volumeDevices", "csi/volumeDevices/publish", "csi/volumeDevices/staging"];
 
 /// Writes down the ids that belong to namespaces, for as long as it is let.
@@ -64,7 +65,7 @@ async fn note(env: &Env) -> Result<()> {
 /// # Errors
 /// If something is; the error lists it.
 pub(crate) async fn none_of(env: &Env, namespace: &str) -> Result<()> {
-    none("", env, async || {
+    none("", async || {
         let mut left = objects(env, |owner| owner == namespace).await?;
         let marks = env.marks.borrow().get(namespace).cloned().unwrap_or_default();
         for (node, inventory) in inventories(env)? {
@@ -92,7 +93,7 @@ pub(crate) fn begin(env: &Env) -> Result<()> {
 /// # Errors
 /// If something is left; the error lists it.
 pub(crate) async fn none_at_all(env: &Env) -> Result<()> {
-    none("all: ", env, async || {
+    none("all: ", async || {
         let mut left = objects(env, |_| true).await?;
         let live: BTreeSet<_> =
             env.objects.list(POD, "").await?.iter().map(|pod| text(pod, "/metadata/uid")).collect();
@@ -101,7 +102,9 @@ pub(crate) async fn none_at_all(env: &Env) -> Result<()> {
             let lines = inventory.since(&before);
             // A template is made once for each kind of filesystem. The driver's own pods live on.
             let expected = |line: &String| {
-                line.contains("/templates/") || live.iter().any(|pod| line.contains(pod.as_str()))
+                line.contains("/templates/")
+                    || KUBELETS.iter().any(|end| line.ends_with(end))
+                    || live.iter().any(|pod| line.contains(pod.as_str()))
             };
             left.extend(
                 lines.into_iter().filter(|line| !expected(line)).map(|line| format!("{node}: {line}")),
@@ -113,12 +116,11 @@ pub(crate) async fn none_at_all(env: &Env) -> Result<()> {
     .await
 }
 
-async fn none(prefix: &str, env: &Env, ask: impl AsyncFn() -> Result<Vec<String>>) -> Result<()> {
+async fn none(prefix: &str, ask: impl AsyncFn() -> Result<Vec<String>>) -> Result<()> {
     let clean = until("nothing is left", LIMIT, async || Ok(ask().await?.is_empty().then_some(()))).await;
     if clean.is_ok() {
         return Ok(());
     }
-    let _ = env;
     let left = ask().await?;
     ensure!(left.is_empty(), "{prefix}left behind:\n  {}", left.join("\n  "));
     Ok(())
