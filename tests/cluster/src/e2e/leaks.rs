@@ -20,6 +20,9 @@ use crate::space::until;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Kubelet makes these folders when it first needs them, and keeps them.
+const KUBELETS: [&str; 4] =
+    ["csi/csi.offshoot.dev", "csi/volumeDevices", "csi/volumeDevices/publish", "csi/volumeDevices/staging"];
+
 /// Writes down the ids that belong to namespaces, for as long as it is let.
 pub(crate) async fn watch(env: Rc<Env>) {
     loop {
