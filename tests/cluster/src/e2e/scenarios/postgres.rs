@@ -18,6 +18,18 @@ use crate::space::{Claim, LIMIT, Pod, Space, until};
 
 const KILLS: usize = 10;
 
+/// What a server says of a disk that fails it.
+const FAILURES: [&str; 8] = [
+    "PANIC",
+    "Input/output error",
+    "Read-only file system",
+    "could not write",
+    "could not fsync",
+    "could not read block",
+    "could not extend",
+    "could not open file",
+];
+
 const SERVER: &str = "export PGDATA=/data/pg
 if [ ! -f $PGDATA/PG_VERSION ]; then initdb --data-checksums --username=postgres --auth=trust --no-instructions >/dev/null; fi
 exec postgres -c listen_addresses= -c shared_buffers=32MB -c max_wal_size=64MB -c checkpoint_timeout=30s -c logging_collector=off";
@@ -74,10 +86,7 @@ pub(crate) async fn run(space: Rc<Space>) -> Result<()> {
     let acked = acks(&space).await?;
     holds_all(&space, "db", &acked).await?;
     let log = space.kubectl(&["logs", "db", "--container=main"]).await?;
-    let bad: Vec<_> = log
-        .lines()
-        .filter(|line| ["PANIC", "FATAL", "I/O error", "could not"].iter().any(|word| line.contains(word)))
-        .collect();
+    let bad: Vec<_> = log.lines().filter(|line| FAILURES.iter().any(|word| line.contains(word))).collect();
     ensure!(bad.is_empty(), "the server has said: {}", bad.join("\n"));
 
     space.remove(POD, "db").await?;
