@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use crate::control;
@@ -70,6 +72,62 @@ struct Device {
     file: String,
     #[serde(rename = "back-maj:min", default)]
     on: String,
+    #[serde(rename = "back-ino", default)]
+    inode: u64,
+}
+
+impl Device {
+    /// The device number, as `7:3`.
+    fn number(&self) -> Option<String> {
+        let file = Path::new("/sys/block").join(self.name.trim_start_matches("/dev/")).join("dev");
+        Some(fs::read_to_string(file).ok()?.trim().to_owned())
+    }
+
+    /// Whether this one lies on a file of a filesystem that another carries, or on the other itself: kubelet puts one on each raw device, so
+    /// that it cannot go away under a pod.
+    fn lies_on(&self, other: &Device) -> bool {
+        let on = self.on.trim();
+        let node = || {
+            let own = fs::metadata(&other.name).ok()?;
+            let device = format!("{}:{}", major(own.dev()), minor(own.dev()));
+            Some(device == on && own.ino() == self.inode)
+        };
+        other.number().is_some_and(|number| number == on) || node().unwrap_or(false)
+    }
+}
+
+/// Detaches what lies on a loop device, the uppermost first.
+fn clear(carrier: &Device, all: &[Device], depth: u8) {
+    // A loop device over a file of a pool in a file of a pool: deeper there is nothing.
+    if depth == 0 {
+        return;
+    }
+    for upper in all.iter().filter(|device| device.name != carrier.name && device.lies_on(carrier)) {
+        clear(upper, all, depth - 1);
+        // It may go by itself in this moment.
+        let _ = host("losetup", &["--detach", &upper.name]);
+    }
+}
+
+/// Detaches the loop devices on files of a folder of a machine that is off, such as pools in files, and what lies on them.
+///
+/// # Errors
+/// If the folder is there and cannot be read.
+pub fn detach_files(folder: &Path) -> Result<()> {
+    let mut files = BTreeSet::new();
+    walk(folder, ".", 2, &mut files)?;
+    let inodes: BTreeSet<_> = files
+        .iter()
+        .filter_map(|file| fs::symlink_metadata(folder.join(file)).ok())
+        .filter(fs::Metadata::is_file)
+        .map(|meta| (format!("{}:{}", major(meta.dev()), minor(meta.dev())), meta.ino()))
+        .collect();
+    let all = loops()?;
+    for device in all.iter().filter(|device| inodes.contains(&(device.on.trim().to_owned(), device.inode))) {
+        clear(device, &all, 5);
+        let _ = host("losetup", &["--detach", &device.name]);
+    }
+    Ok(())
 }
 
 /// All loop devices of this kernel.
@@ -78,7 +136,7 @@ fn loops() -> Result<Vec<Device>> {
     struct List {
         loopdevices: Vec<Device>,
     }
-    let text = host("losetup", &["--list", "--json", "--output", "NAME,BACK-FILE,BACK-MAJ:MIN"])?;
+    let text = host("losetup", &["--list", "--json", "--output", "NAME,BACK-FILE,BACK-MAJ:MIN,BACK-INO"])?;
     // Without any device it writes nothing at all.
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -111,10 +169,8 @@ fn loops_on(image: &Path) -> Result<Vec<Device>> {
 pub fn detach_loops(image: &Path) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(10);
     while let Some(carrier) = carrier(image)? {
-        for device in loops_on(image)? {
-            // It may go by itself in this moment.
-            let _ = host("losetup", &["--detach", &device.name]);
-        }
+        let all = loops()?;
+        all.iter().filter(|device| device.name == carrier).for_each(|device| clear(device, &all, 5));
         ensure!(
             Instant::now() < end,
             "{carrier} still carries {}: something outside the cluster has it mounted",

@@ -175,6 +175,7 @@ impl Node {
         for disk in self.disks() {
             crate::audit::detach_loops(&disk.image)?;
         }
+        crate::audit::detach_files(&self.machine.var("lib/offshoot"))?;
         cgroups::remove(&self.layout.cgroup(&self.spec.name))
     }
 
