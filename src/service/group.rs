@@ -166,7 +166,7 @@ impl Inner {
             match found {
                 Some(found) if found.phase == Phase::Creating => self.clear_away_snapshot(&found).await?,
                 Some(_) => self.delete_snapshot(snapshot, Some(group.id)).await?,
-                None => {}
+                None => self.absent(snapshot.into())?,
             }
         }
         home.forget(group.id.into()).await?;
@@ -202,5 +202,76 @@ fn check_members(group: &Group, members: &[String]) -> Result<()> {
             let why = format!("{foreign:?} is no member of group snapshot {}", group.id);
             Err(Error::invalid("snapshot_ids", why))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::backend::{Place, PoolSpec};
+    use crate::host::Host as _;
+    use crate::host::fake::Fake;
+    use crate::service::testing::{Bench, POOL, params, pool, raw, server_with};
+    use crate::service::{Service, Settings, api};
+    use crate::volume::Kind;
+    use crate::volume::size::{MIB, Range};
+
+    fn other() -> PoolSpec {
+        PoolSpec { name: "other".into(), place: Place::Directory("/other".into()), ..pool() }
+    }
+
+    async fn server(fake: &Fake, pools: Vec<PoolSpec>) -> Service {
+        let service = server_with(fake, &Arc::default(), Settings::default());
+        service.open_pools(pools).await.unwrap();
+        service
+    }
+
+    /// A machine that was switched off while a group over two pools was cut: both members are whole, the group is not.
+    async fn interrupted() -> (Fake, String) {
+        let bench = Bench::new("xfs").await;
+        bench.fake.add_pool("/other", "xfs", 8 << 30);
+        bench.service.create_pool(other()).await.unwrap();
+        let here = bench.volume("here", raw()).await;
+        let request = api::CreateVolume {
+            name: "there".into(),
+            range: Range { required: 64 * MIB, limit: 0 },
+            capabilities: vec![raw()],
+            params: params(&[("pool", "other")]),
+            source: None,
+            requisite: Vec::new(),
+        };
+        let there = bench.service.create_volume(request).await.unwrap().volume.id.to_string();
+        let group = bench.service.create_group_snapshot("night", vec![here, there]).await.unwrap();
+        let groups = Path::new(POOL).join("groups");
+        let record = |end: &str| groups.join(format!("{}{end}", group.id));
+        bench.fake.rename(&record(".json"), &record(".creating")).unwrap();
+        (bench.fake.restart(), group.id.to_string())
+    }
+
+    fn snapshots(service: &Service) -> usize {
+        service.list_snapshots(&Default::default(), "", 0).unwrap().entries.len()
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_group_over_two_pools_leaves_nothing_in_whatever_order_they_are_opened() {
+        for pools in [vec![pool(), other()], vec![other(), pool()]] {
+            let (fake, _) = interrupted().await;
+            assert_eq!(snapshots(&server(&fake, pools).await), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn members_in_a_pool_that_is_missing_are_not_forgotten() {
+        let (fake, id) = interrupted().await;
+        let nowhere = PoolSpec { place: Place::Directory("/nowhere".into()), ..other() };
+        let service = server(&fake, vec![pool(), nowhere]).await;
+        let error = service.delete_group_snapshot(&id, &[]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+
+        let service = server(&fake.restart(), vec![pool(), other()]).await;
+        assert_eq!(snapshots(&service), 0);
+        assert_eq!(service.list_pools().await.iter().map(|pool| pool.snapshots).sum::<u64>(), 0);
     }
 }

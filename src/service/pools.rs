@@ -34,13 +34,7 @@ impl Service {
                 specs.push(remembered);
             }
         }
-        for spec in specs {
-            if let Err(error) = self.inner.open_configured(&spec).await {
-                tracing::error!(pool = spec.name, %error, "cannot open a pool");
-                let unopened = Unopened { spec, why: error.to_string() };
-                self.inner.unopened.write().unwrap_or_else(PoisonError::into_inner).push(unopened);
-            }
-        }
+        self.inner.open_all(specs).await;
         Ok(())
     }
 
@@ -51,15 +45,8 @@ impl Service {
         }
         let keys = vec![(Key::Pools, Mode::Exclusive)];
         self.work(keys, |inner| async move {
-            let unopened =
-                std::mem::take(&mut *inner.unopened.write().unwrap_or_else(PoisonError::into_inner));
-            for Unopened { spec, .. } in unopened {
-                let still = match inner.open_configured(&spec).await {
-                    Ok(_) => continue,
-                    Err(error) => Unopened { spec, why: error.to_string() },
-                };
-                inner.unopened.write().unwrap_or_else(PoisonError::into_inner).push(still);
-            }
+            let unopened = inner.unopened.read().unwrap_or_else(PoisonError::into_inner).clone();
+            inner.open_all(unopened.into_iter().map(|unopened| unopened.spec).collect()).await;
             Ok(())
         })
         .await
@@ -144,7 +131,42 @@ impl Inner {
         blocking(move || store::write_pools(&*host, &dir, &registry)).await
     }
 
-    /// Opens a pool that is configured.
+    /// Opens configured pools. What was interrupted is recovered when all are open: a group in one pool has members in others.
+    async fn open_all(self: &Arc<Self>, specs: Vec<PoolSpec>) {
+        let mut open = Vec::new();
+        for spec in specs {
+            match self.open_configured(&spec).await {
+                Ok(pool) => open.push(pool),
+                Err(error) => self.stays_unopened(spec, &error),
+            }
+        }
+        for pool in open {
+            match self.recover_opened(&pool).await {
+                Ok(()) => self.is_opened(&pool.spec.name),
+                Err(error) => self.stays_unopened(pool.spec.clone(), &error),
+            }
+        }
+    }
+
+    /// Until a pool is open and recovered it is among these, so that nothing of it is taken for gone.
+    fn stays_unopened(&self, spec: PoolSpec, error: &Error) {
+        let mut unopened = self.unopened.write().unwrap_or_else(PoisonError::into_inner);
+        let why = error.to_string();
+        match unopened.iter_mut().find(|unopened| unopened.spec.name == spec.name) {
+            Some(known) => *known = Unopened { spec, why },
+            None => {
+                tracing::error!(pool = spec.name, %error, "cannot open a pool");
+                unopened.push(Unopened { spec, why });
+            }
+        }
+    }
+
+    fn is_opened(&self, name: &str) {
+        let mut unopened = self.unopened.write().unwrap_or_else(PoisonError::into_inner);
+        unopened.retain(|unopened| unopened.spec.name != name);
+    }
+
+    /// Opens a pool that is configured; recovering it is the next step.
     ///
     /// Where the settings say so, an empty directory becomes one: in a cluster nobody logs in on a node to make it. A
     /// directory that is not there stays a fault, since the disk that it is to be on may not be mounted.
@@ -161,10 +183,25 @@ impl Inner {
             }
             _ => false,
         };
-        self.open_pool(spec, create).await
+        self.open_unrecovered(spec, create).await
     }
 
     async fn open_pool(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
+        let pool = self.open_unrecovered(spec, create).await?;
+        self.recover_opened(&pool).await?;
+        Ok(pool)
+    }
+
+    async fn recover_opened(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
+        if let Err(error) = self.recover(pool).await {
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
+            self.catalog_mut().remove_pool(pool.id());
+            return Err(error.context(format!("recover pool {}", pool.spec.name)));
+        }
+        Ok(())
+    }
+
+    async fn open_unrecovered(self: &Arc<Self>, spec: &PoolSpec, create: bool) -> Result<Arc<Pool>> {
         if self.pools().iter().any(|pool| pool.backend.info().name == spec.name) {
             return Err(Error::new(
                 Kind::AlreadyExists,
@@ -188,11 +225,6 @@ impl Inner {
         self.adopt(loaded);
         let pool = Arc::new(Pool::new(spec.clone(), backend, store, damaged, unfinished));
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(id, pool.clone());
-        if let Err(error) = self.recover(&pool).await {
-            self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            self.catalog_mut().remove_pool(id);
-            return Err(error.context(format!("recover pool {}", spec.name)));
-        }
         Ok(pool)
     }
 
@@ -254,10 +286,7 @@ impl Inner {
             return Err(error.with_kind(Kind::Unavailable));
         }
         let pool = made?;
-        self.unopened
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|unopened| unopened.spec.name != spec.name);
+        self.is_opened(&spec.name);
         Ok(self.pool_status(&pool).await)
     }
 
@@ -283,10 +312,7 @@ impl Inner {
             self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&pool.id());
             taken = Some(pool.spec.clone());
         }
-        self.unopened
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|unopened| unopened.spec.name != name);
+        self.is_opened(&name);
         let spec = match taken {
             Some(spec) => Some(spec),
             None => self.remembered().await?.pools.into_iter().find(|spec| spec.name == name),
@@ -299,8 +325,7 @@ impl Inner {
         if let Err(error) = forgotten.await {
             // It goes on being what it was, so that a retry finds it by its id too.
             if let Err(also) = self.open_pool(&spec, false).await {
-                let unopened = Unopened { spec, why: also.to_string() };
-                self.unopened.write().unwrap_or_else(PoisonError::into_inner).push(unopened);
+                self.stays_unopened(spec, &also);
             }
             return Err(error);
         }

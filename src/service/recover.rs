@@ -3,7 +3,7 @@
 //! Every record says by its phase what the next step is. One object that cannot be recovered is reported and left as
 //! it is; it never keeps the others, or the pool, from being used.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::locks::{Key, Mode};
 use super::node::Mounted;
@@ -13,8 +13,8 @@ use super::{Inner, Service};
 use crate::backend::Usage;
 use crate::store::{Loaded, Unfinished};
 use crate::volume::{
-    Error, FsType, GroupId, Layout, Mutable, ObjectId, Phase, PoolId, Result, Snapshot, SnapshotId, Volume,
-    VolumeId,
+    Error, FsType, GroupId, Kind, Layout, Mutable, ObjectId, Phase, PoolId, Result, Snapshot, SnapshotId,
+    Volume, VolumeId,
 };
 
 impl Inner {
@@ -125,6 +125,10 @@ impl Inner {
 
     /// Removes the members of a group whose intent lost its content, and with it their names: some of them may be whole.
     async fn delete_members(&self, id: GroupId, certain: bool) -> Result<()> {
+        if let Some(missing) = self.unopened.read().unwrap_or_else(PoisonError::into_inner).first() {
+            let text = format!("its members may lie in pool {}, which is not open", missing.spec.name);
+            return Err(Error::new(Kind::Unavailable, text));
+        }
         let members: Vec<_> = {
             let catalog = self.catalog();
             catalog.snapshots().values().filter(|snapshot| snapshot.group == Some(id)).cloned().collect()
