@@ -5,6 +5,7 @@
 //! *repeatable*: called again after a crash in the middle, it ends in the same state. A call that fails with a final
 //! kind has removed what it made.
 
+pub mod delphix;
 pub mod local;
 mod opener;
 

@@ -5,12 +5,14 @@
 //! name says whose bytes it counts (`pool`) and which (`size`, `allocated`, `logical` …): others had to rename
 //! theirs when one figure turned out to mean two things.
 
+mod dct;
 mod pools;
 mod registry;
 mod router;
 mod source;
 pub mod table;
 
+pub use dct::DctFigures;
 pub use pools::{Observe, PoolReading, Reading};
 pub use registry::{Call, Metrics};
 pub use router::{AgentState, RouterFigures};

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric as Encoded, Registry, Unit};
 
+use super::dct::DctFigures;
 use super::pools::{Observe, Pools};
 use super::router::RouterFigures;
 use super::table::{self, Metric};
@@ -38,6 +39,7 @@ pub struct Metrics {
     orphans: Family<Labels<1>, Gauge>,
     pools: Arc<Pools>,
     router: RouterFigures,
+    dct: DctFigures,
 }
 
 impl Metrics {
@@ -70,6 +72,8 @@ impl Metrics {
         register(&mut registry, &table::ORPHANS, orphans.clone());
         let router = RouterFigures::default();
         router.register(&mut registry);
+        let dct = DctFigures::default();
+        dct.register(&mut registry);
         registry.register_collector(Box::new(pools.clone()));
         Arc::new(Metrics {
             registry,
@@ -82,6 +86,7 @@ impl Metrics {
             orphans,
             pools,
             router,
+            dct,
         })
     }
 
@@ -115,6 +120,11 @@ impl Metrics {
     /// The figures of the router.
     pub fn router(&self) -> &RouterFigures {
         &self.router
+    }
+
+    /// The figures of the clients of DCTs.
+    pub fn dct(&self) -> &DctFigures {
+        &self.dct
     }
 
     /// So many objects of this kind have been forgotten by Kubernetes.
@@ -211,6 +221,9 @@ mod tests {
         metrics.router().forwarded("n2", Duration::from_millis(3));
         metrics.router().partial("csi.v1.Controller/ListVolumes");
         metrics.orphans("volume", 1);
+        metrics.dct().request("prod", "GET /vdbs/{vdbId}", "ok", Duration::from_millis(3));
+        metrics.dct().jobs("prod", 2);
+        metrics.dct().polled("prod");
         let text = metrics.scrape().await.unwrap();
         (metrics, source, text)
     }

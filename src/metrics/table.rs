@@ -210,8 +210,41 @@ pub const ROUTER_PARTIAL: Metric = metric(
     "Answers that leave out what is on nodes whose agents could not be reached",
 );
 
+/// Requests to a DCT.
+pub const DCT_REQUESTS: Metric = metric(
+    "dct_requests",
+    Type::Counter,
+    "",
+    &["dct", "op", "outcome"],
+    "Requests to a Data Control Tower, repetitions included, by operation and how they ended",
+);
+/// How long a DCT takes.
+pub const DCT_REQUEST_DURATION: Metric = metric(
+    "dct_request_duration",
+    Type::Histogram,
+    "seconds",
+    &["dct", "op"],
+    "Time from a request's leaving to the end of its answer, the connection included",
+);
+/// Jobs of a DCT.
+pub const DCT_JOBS: Metric = metric(
+    "dct_jobs_waited_for",
+    Type::Gauge,
+    "",
+    &["dct"],
+    "Jobs of a Data Control Tower that are waited for",
+);
+/// Looks at jobs and objects.
+pub const DCT_POLLS: Metric = metric(
+    "dct_polls",
+    Type::Counter,
+    "",
+    &["dct"],
+    "Searches for the jobs and objects that are waited for, up to a hundred of them in each",
+);
+
 /// Every metric, in the order of the scrape and of the page.
-pub const ALL: [&Metric; 21] = [
+pub const ALL: [&Metric; 25] = [
     &BUILD,
     &RPC_CALLS,
     &RPC_DURATION,
@@ -233,4 +266,8 @@ pub const ALL: [&Metric; 21] = [
     &ROUTER_AGENTS,
     &ROUTER_FORWARD,
     &ROUTER_PARTIAL,
+    &DCT_REQUESTS,
+    &DCT_REQUEST_DURATION,
+    &DCT_JOBS,
+    &DCT_POLLS,
 ];

@@ -1,0 +1,1 @@
+//! Promises of the client, over the simulator in this process.
