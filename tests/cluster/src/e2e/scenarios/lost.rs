@@ -72,8 +72,14 @@ async fn lose(space: &Space, other: &str) -> Result<()> {
     )
     .await??;
 
+    // Its pod still holds the claim; whoever forgets the node is told what to do about that, and then does it.
+    let told = match env.plugin(&forget).await {
+        Ok(said) => anyhow::bail!("the claim was let go of under its pod: {said}"),
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(told.contains("kubectl delete pod --force"), "it is not said what to do: {told}");
+    env.objects.delete(POD, &space.name, "lost", Some(0)).await?;
     env.plugin(&forget).await?;
-    space.env.objects.delete(POD, &space.name, "lost", Some(0)).await?;
     for (kind, name) in [(SNAPSHOT, "lost"), (CLAIM, "lost")] {
         env.objects.delete(kind, &space.name, name, None).await?;
         space.gone(kind, name).await?;
