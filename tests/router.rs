@@ -686,6 +686,32 @@ async fn a_copy_to_another_node_is_pulled_by_the_node_that_is_to_have_it() {
 }
 
 #[tokio::test]
+async fn the_owner_of_a_claim_is_told_of_its_copy_to_another_node() {
+    let script = Scripted::new();
+    let cluster = Cluster::with(&[100 * GIB; 2], Some(&script)).await;
+    let db = cluster.volume_on("db", "a").await;
+    let mut request = on(from(create("copy"), &db.volume_id), &["b"], &["b"]);
+    for (key, value) in [
+        ("allowRemoteCopy", "true"),
+        ("csi.storage.k8s.io/pvc/name", "data"),
+        ("csi.storage.k8s.io/pvc/namespace", "shop"),
+    ] {
+        request.parameters.insert(key.into(), value.into());
+    }
+    let begins = "shop/data RemoteCopyStarted: the data is being copied from node a to node b";
+    let ends = "shop/data RemoteCopyDone: the data has been copied from node a to node b";
+    cluster.controller().create_volume(request.clone()).await.unwrap();
+    assert_eq!(cluster.told.next(2).await, [begins, ends]);
+    // One that goes on after the call is not said to be whole.
+    script.fail("b", Fault::Vanish);
+    refused(cluster.controller().create_volume(request.clone()).await, Code::Aborted, "still copying");
+    assert_eq!(cluster.told.next(1).await, [begins]);
+    script.mend();
+    cluster.controller().create_volume(request).await.unwrap();
+    assert_eq!(cluster.told.next(2).await, [begins, ends]);
+}
+
+#[tokio::test]
 async fn a_call_keeps_its_name_on_its_way() {
     let script = Scripted::new();
     let cluster = Cluster::with(&[100 * GIB], Some(&script)).await;

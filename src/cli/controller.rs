@@ -77,7 +77,13 @@ async fn serve(config: ControllerConfig) -> Result<()> {
             Arc::new(cluster.agents(service, stop.clone()))
         }
     };
-    let router = Router::new(source, Arc::new(Secure::new(keys)), &server.driver_name, metrics.clone());
+    let mut router = Router::new(source, Arc::new(Secure::new(keys)), &server.driver_name, metrics.clone());
+    // Kubernetes gives a pod its own name as that of its host.
+    let pod = std::env::var("HOSTNAME").ok();
+    let recorder = cluster.as_ref().map(|cluster| cluster.recorder(&server.driver_name, pod.as_deref()));
+    if let Some(recorder) = &recorder {
+        router = router.telling(recorder.clone());
+    }
     role::admin_page(server.admin_addr, &metrics, Arc::new(router.clone()), &stop).await?;
     let mut services = tonic::service::Routes::builder();
     router.add_to(&mut services);
@@ -91,18 +97,8 @@ async fn serve(config: ControllerConfig) -> Result<()> {
         agents = ?config.agents,
         "serving"
     );
-    if let Some(cluster) = &cluster {
-        // Kubernetes gives a pod its own name as that of its host.
-        let pod = std::env::var("HOSTNAME").ok();
-        let (socket, driver) = (&server.endpoint, server.driver_name.as_str());
-        cluster.watch_orphans(
-            socket,
-            driver,
-            pod.as_deref(),
-            config.orphans,
-            metrics.clone(),
-            stop.clone(),
-        )?;
+    if let (Some(cluster), Some(recorder)) = (&cluster, recorder) {
+        cluster.watch_orphans(&server.endpoint, recorder, config.orphans, metrics.clone(), stop.clone())?;
     }
     server::serve(socket, services.routes(), calls, async {}, stop, server.shutdown_timeout).await?;
     tracing::info!("stopped");

@@ -58,21 +58,24 @@ impl Cluster {
         signer
     }
 
-    /// Looks for orphans among what is served on `socket`, until `stop`. `pod` is the name of this process's pod.
+    /// Writes events about claims, and about the controller of `driver`. `pod` is the name of this process's pod.
+    pub fn recorder(&self, driver: &str, pod: Option<&str>) -> Arc<Recorder> {
+        Arc::new(Recorder::new(self.client.clone(), driver, &self.namespace, pod))
+    }
+
+    /// Looks for orphans among what is served on `socket`, until `stop`, and tells of them through `recorder`.
     ///
     /// Fails where the socket cannot be named in a URL.
     pub fn watch_orphans(
         &self,
         socket: &Path,
-        driver: &str,
-        pod: Option<&str>,
+        recorder: Arc<Recorder>,
         options: Options,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Result<()> {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
         let channel = endpoint.context("the socket's path cannot be asked for orphans")?.connect_lazy();
-        let recorder = Arc::new(Recorder::new(self.client.clone(), driver, &self.namespace, pod));
         let objects = Arc::new(OverGrpc(channel));
         let watch = Watch::new(self.client.clone(), objects, options, metrics, Some(recorder));
         tokio::spawn(watch.run(stop));

@@ -11,13 +11,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder as Kube, Reporter};
 
 use super::kinds::{self, Claim};
-
-/// Tells the owner of a claim something.
-#[async_trait]
-pub trait Tell: Send + Sync {
-    /// That something about the claim needs attention, or goes on.
-    async fn claim(&self, namespace: &str, claim: &str, reason: &str, message: &str);
-}
+use crate::router::Tell;
 
 /// Writes events.
 pub struct Recorder {
@@ -50,8 +44,9 @@ impl Recorder {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(shortened(message)),
-            action: "Offshoot".to_owned(),
+            note: Some(shortened(message, MAX_NOTE)),
+            // Events that differ in their note alone would be counted as one, with the note of the first.
+            action: shortened(message, MAX_ACTION),
             secondary: None,
         };
         if let Err(error) = self.kube.publish(&event, about).await {
@@ -85,13 +80,15 @@ impl Tell for Recorder {
     }
 }
 
-/// A note may have 1024 bytes; a longer one would be refused as a whole.
-fn shortened(text: &str) -> String {
-    const MOST: usize = 1000;
-    if text.len() <= MOST {
+/// How many bytes a note and an action may have, nearly: an event with a longer one is refused.
+const MAX_NOTE: usize = 1000;
+const MAX_ACTION: usize = 120;
+
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
         return text.to_owned();
     }
-    format!("{}…", &text[..text.floor_char_boundary(MOST)])
+    format!("{}…", &text[..text.floor_char_boundary(most)])
 }
 
 #[cfg(test)]
@@ -120,5 +117,11 @@ mod tests {
         assert_eq!(claim["regarding"]["uid"], "u-1");
         assert!(claim["note"].as_str().unwrap().len() < 1024);
         assert_eq!(event("offshoot/controller-1")["type"], "Warning");
+        // What is said again is counted; what is new is said.
+        for message in ["2 volumes", "3 volumes"] {
+            recorder.controller("OrphansFound", message).await;
+        }
+        let names = api.names("events");
+        assert_eq!(names.len(), 3, "{names:?}");
     }
 }

@@ -100,7 +100,7 @@ impl Router {
                 request.parameters.get(ALLOW_REMOTE_COPY).is_some_and(|allowed| allowed == "true");
             return match had {
                 Some(had) if had.node() != owner.node() && may_leave => {
-                    match self.copy_to(&head, request.clone(), from, &owner, vec![had.clone()]).await {
+                    match self.copy_to(&head, request.clone(), from, &owner, vec![had.clone()], true).await {
                         // The source may go as soon as the copy is finished; that one is still the answer.
                         Err(failure) if failure.is_not_found() => forward(&had, &head, request).await,
                         done => done,
@@ -110,7 +110,7 @@ impl Router {
                 None if wish.allows(&owner) => forward(&owner, &head, request).await,
                 None if may_leave => {
                     let targets = self.candidates(&head, &request, &wish, named).await?;
-                    self.copy_to(&head, request, from, &owner, targets).await
+                    self.copy_to(&head, request, from, &owner, targets, false).await
                 }
                 None => Err(elsewhere(id, &owner).into()),
             };

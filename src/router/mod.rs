@@ -26,6 +26,7 @@ mod lists;
 mod merge;
 mod metadata;
 mod remote;
+mod tell;
 mod watch;
 
 use std::collections::HashSet;
@@ -47,6 +48,7 @@ use crate::volume::{Error, Kind, ObjectId, Result};
 pub use connect::{AgentAddress, Connect, Io};
 pub use discovery::{Discovery, Known};
 pub use remote::SNAPSHOT_PREFIX;
+pub use tell::Tell;
 
 use agent::Agent;
 use agents::Agents;
@@ -63,6 +65,8 @@ pub struct Router {
     metrics: Arc<Metrics>,
     /// Names of volumes that are being made: FindName sees only what an agent has begun.
     making: Arc<Mutex<HashSet<String>>>,
+    /// Who tells the owners of claims how their copies go on.
+    tell: Option<Arc<dyn Tell>>,
 }
 
 impl Router {
@@ -74,7 +78,19 @@ impl Router {
         metrics: Arc<Metrics>,
     ) -> Self {
         let agents = Agents::new(source, connect, metrics.router().clone());
-        Router { agents: Arc::new(agents), driver: driver.into(), metrics, making: Arc::default() }
+        Router {
+            agents: Arc::new(agents),
+            driver: driver.into(),
+            metrics,
+            making: Arc::default(),
+            tell: None,
+        }
+    }
+
+    /// The router that also tells the owners of claims how copies to other nodes go on.
+    #[must_use]
+    pub fn telling(self, tell: Arc<dyn Tell>) -> Self {
+        Router { tell: Some(tell), ..self }
     }
 
     /// Adds every service.

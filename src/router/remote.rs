@@ -13,6 +13,7 @@ use super::clients;
 use super::create::{From, NoRoom};
 use super::failure::Answer;
 use super::head::Head;
+use super::tell::Story;
 use crate::proto::agent::{AllowReadRequest, CreateVolumeFromRequest};
 use crate::proto::csi::*;
 use crate::volume::Error;
@@ -27,7 +28,7 @@ fn snapshot_name(volume: &str) -> String {
 }
 
 impl Router {
-    /// Makes the volume at the first of `targets` that has room, from what is at `owner`.
+    /// Makes the volume at the first of `targets` that has room, from what is at `owner`; `goes_on` if an earlier call has begun it there.
     pub(super) async fn copy_to(
         &self,
         head: &Head,
@@ -35,13 +36,14 @@ impl Router {
         from: From,
         owner: &Arc<Agent>,
         targets: Vec<Arc<Agent>>,
+        goes_on: bool,
     ) -> Answer<CreateVolumeResponse> {
         let (snapshot_id, cut_here) = match from {
             From::Snapshot(id) => (id, false),
             From::Volume(id) => (cut(owner, head, &id, &request.name).await?, true),
         };
         let source = request.volume_content_source.clone();
-        let made = self.pull(head, &request, &snapshot_id, owner, targets).await;
+        let made = self.pull(head, &request, &snapshot_id, owner, targets, goes_on).await;
         let has_ended = made.as_ref().map_or_else(|failure| !failure.may_continue(), |_| true);
         if cut_here && has_ended {
             remove(owner, head, &snapshot_id).await;
@@ -62,6 +64,7 @@ impl Router {
         snapshot_id: &str,
         owner: &Agent,
         targets: Vec<Arc<Agent>>,
+        goes_on: bool,
     ) -> Answer<CreateVolumeResponse> {
         let mut no_room = NoRoom::default();
         for target in targets {
@@ -76,7 +79,14 @@ impl Router {
                 node: owner.node().to_owned(),
             };
             let call = |channel, request| async { clients::agent(channel).create_volume_from(request).await };
-            if let Some(done) = no_room.tried(&target, target.ask(head, copy, call).await) {
+            let story = Story::of(&self.tell, request, owner.node(), &target, goes_on);
+            let story = story.map(|story| story.begin(head));
+            let made = target.ask(head, copy, call).await;
+            if let (Some(whole), Ok(_)) = (story, &made) {
+                // Nobody listens any more where the server is stopping.
+                let _ = whole.send(());
+            }
+            if let Some(done) = no_room.tried(&target, made) {
                 return done;
             }
         }

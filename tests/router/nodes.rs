@@ -21,7 +21,7 @@ use offshoot::proto::csi::snapshot_metadata_client::SnapshotMetadataClient;
 use offshoot::proto::offshoot::data_copies_client::DataCopiesClient;
 use offshoot::proto::offshoot::data_copies_server::DataCopiesServer;
 use offshoot::router::connect::Plain;
-use offshoot::router::{AgentAddress, Connect, Discovery, Io, Known, Router};
+use offshoot::router::{AgentAddress, Connect, Discovery, Io, Known, Router, Tell};
 use offshoot::service::{Service, Settings, SystemClock};
 use offshoot::volume::capacity::Policy;
 use tokio::io::DuplexStream;
@@ -138,6 +138,8 @@ async fn pump(mut near: DuplexStream, mut far: DuplexStream, mut wire: watch::Re
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Arc<Node>>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What owners of claims were told.
+    pub(crate) told: Arc<Told>,
     known: watch::Sender<Known>,
     channel: Channel,
 }
@@ -167,6 +169,27 @@ impl Discovery for Source {
     }
 }
 
+/// Notes what owners of claims are told.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Tell for Told {
+    async fn claim(&self, namespace: &str, claim: &str, reason: &str, message: &str) {
+        self.0.lock().unwrap().push(format!("{namespace}/{claim} {reason}: {message}"));
+    }
+}
+
+impl Told {
+    /// Waits for so many, which are told beside the call that they are about.
+    pub(crate) async fn next(&self, count: usize) -> Vec<String> {
+        while self.0.lock().unwrap().len() < count {
+            tokio::task::yield_now().await;
+        }
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
 impl Cluster {
     /// Nodes `a`, `b`, `c` … with a pool of 100 GiB each.
     pub(crate) async fn of(count: usize) -> Cluster {
@@ -192,7 +215,8 @@ impl Cluster {
         let metrics = Metrics::new("csi.offshoot.dev", "");
         let source = Arc::new(Source(known.subscribe()));
         let wires = Arc::new(Wires(nodes.clone()));
-        let router = Router::new(source, wires, "csi.offshoot.dev", metrics.clone());
+        let told = Arc::new(Told::default());
+        let router = Router::new(source, wires, "csi.offshoot.dev", metrics.clone()).telling(told.clone());
         let mut services = tonic::service::Routes::builder();
         router.add_to(&mut services);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
@@ -202,7 +226,7 @@ impl Cluster {
         let once =
             tower::service_fn(move |_| std::future::ready(ours.take().ok_or(io::Error::other("once"))));
         let channel = Endpoint::from_static("http://router").connect_with_connector(once).await.unwrap();
-        Cluster { nodes, metrics, known, channel }
+        Cluster { nodes, metrics, told, known, channel }
     }
 
     /// Tells the router of all nodes.

@@ -56,6 +56,13 @@ async fn copy(space: &Space) -> Result<()> {
         let found = space.exec(claim, "md5sum </data/much").await?;
         ensure!(found == sum && space.node_of(claim).await? == there, "{claim} holds other bytes");
     }
+    for claim in ["restored", "cloned"] {
+        for (reason, words) in
+            [("RemoteCopyStarted", "is being copied"), ("RemoteCopyDone", "has been copied")]
+        {
+            space.told(claim, &[reason, words, here, there]).await?;
+        }
+    }
     // Copies stand for themselves, on both nodes.
     space.exec("restored", "echo mine >/data/file; sync").await?;
     space.snapshot("of-copy", "restored").await?;
