@@ -14,11 +14,13 @@ mod faults;
 mod group;
 mod lost;
 mod placement;
+mod plugin;
 mod postgres;
 mod provision;
 mod reboot;
 mod remote;
 mod rotation;
+mod silent;
 mod upgrade;
 
 use crate::run::Scenario;
@@ -54,9 +56,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         "attributes" together attributes::run: "a volume takes the attributes of its class, and of another";
         "force" together ends::force: "a pod that is deleted by force leaves nothing behind";
         "namespace" together ends::namespace: "a namespace goes with everything in it";
+        "plugin" together plugin::run: "kubectl offshoot draws the tree, lists pools, finds nothing wrong, and takes a claim back";
         "faults" together faults::run: "what cannot be is said at the claim, and nothing is half made";
         "capacity-objects" alone capacity::objects: "what Kubernetes is told about free space is what the formula gives";
         "postgres" alone postgres::run: "a database goes on while agent, controller and kubelet are killed ten times each";
+        "silent" alone silent::run: "calls for the volumes of an agent that is stopped fail at once, and no others";
         "reboot" alone reboot::run: "a node comes back, its pods run again, and nothing durable is lost";
         "lost" alone lost::run: "a node is gone for good, is forgotten, and the others never noticed";
         "upgrade" alone upgrade::run: "an upgrade while volumes are written and made";
