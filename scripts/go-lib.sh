@@ -29,6 +29,7 @@ go_begin() { # PURPOSE FILE…
         flock 9
     fi
     if [ -d "$bin" ]; then
+        touch "$bin"
         echo "$bin"
         exit 0
     fi
@@ -38,9 +39,14 @@ go_begin() { # PURPOSE FILE…
     mkdir -p "$part"
 }
 
-# The directory gets its name only when all in it is built.
+# The directory gets its name only when all in it is built. Beside it stays the one that was last used, for whoever goes back; older ones
+# go, as each is a gigabyte.
 go_end() {
+    local old
     mv "$part" "$bin"
+    touch "$bin"
+    find "$(dirname "$bin")" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d ' ' -f 2- |
+        while IFS= read -r old; do rm -rf "$old"; done
     echo "$bin"
 }
 
