@@ -303,8 +303,9 @@ impl Worker {
     async fn redo(&mut self) -> Done {
         let Some(new) = self.abandoned.pop() else { return Ok(()) };
         let shared = self.shared.clone();
-        // The source may have been deleted since. Then nothing can have been made, or else it was made before.
-        let source = &[Code::NotFound, Code::ResourceExhausted];
+        // The source may have been deleted or have grown since. Then nothing can have been made, or else it was made before;
+        // the last look at everything that is there would find it.
+        let source = &[Code::NotFound, Code::ResourceExhausted, Code::OutOfRange];
         let but = if new.source.is_some() { &source[..] } else { &[] };
         let made = shared.retry_but("create again", but, async || shared.client.create(&new).await).await?;
         let Ok(made) = made else { return Ok(()) };
