@@ -5,7 +5,7 @@ export OFFSHOOT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/offshoot
 export CARGO_TARGET_DIR ?= $(OFFSHOOT_CACHE)/target
 export PATH := $(OFFSHOOT_CACHE)/tools/bin:$(PATH)
 
-.PHONY: help build demo test quick bench e2e cluster cluster-down deploy-check lint docs clean
+.PHONY: help build demo test quick bench bench-k8s e2e cluster cluster-down deploy-check lint docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ bench: ## compare with csi-driver-host-path and the raw system calls, in one run
 
 e2e: ## the end-to-end scenarios on a real Kubernetes; E2E="NAME…" for some of them
 	scripts/e2e.sh $(E2E)
+
+bench-k8s: ## pods with volumes on a real Kubernetes: time, memory, requests; BENCH="--pods 1,20" for less
+	scripts/bench-k8s.sh $(BENCH)
 
 cluster: ## a real Kubernetes of two nodes on this machine, left running
 	scripts/setup.sh e2e

@@ -202,10 +202,13 @@ impl Rig {
     /// Ends the server at once, as a power cut of the process. `false` if it had ended by itself before.
     pub fn kill(&mut self) -> bool {
         let mut server = self.server.take().expect("no server was started");
-        let lived = server.child.try_wait().unwrap().is_none();
+        let ended = server.child.try_wait().unwrap();
+        if let Some(status) = ended {
+            eprintln!("the server has ended by itself: {status}");
+        }
         let _ = server.child.kill();
         server.child.wait().unwrap();
-        lived
+        ended.is_none()
     }
 
     /// Ends the server in good order. The test's connections must be able to hear of it meanwhile.

@@ -3,6 +3,7 @@
 //! One cluster serves all. A scenario has a namespace of its own; those that disturb nobody run side by side, those that kill, reboot or upgrade
 //! run alone afterwards. Each ends with its namespace deleted and nothing of it left anywhere.
 
+mod bench;
 mod evidence;
 mod leaks;
 mod objects;
@@ -33,6 +34,8 @@ struct Cli {
     /// How often each scenario runs
     #[arg(long, default_value_t = 1)]
     repeat: u32,
+    #[command(flatten)]
+    bench: bench::Options,
     /// How to print the results
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -77,6 +80,10 @@ async fn scenarios(cli: Cli) -> Result<ExitCode> {
         None => default_evidence()?,
     };
     std::fs::create_dir_all(&evidence).with_context(|| format!("cannot make {}", evidence.display()))?;
+    if cli.bench.wanted() {
+        cli.bench.run(&layout, evidence, cli.output == Output::Json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let results = tokio::task::LocalSet::new()
         .run_until(run::all(&layout, evidence, wanted, cli.jobs, cli.repeat))
         .await?;
