@@ -24,6 +24,8 @@ pub enum Cause {
     Denied,
     /// The directory is not empty.
     NotEmpty,
+    /// A server on the network does not answer, or not as it should.
+    Unreachable,
     /// A program ended badly or ran into its time limit.
     Program,
     /// The caller's `progress` said stop.
@@ -62,6 +64,7 @@ impl HostError {
             Cause::NoSpace => Kind::Exhausted,
             Cause::Busy | Cause::NotEmpty => Kind::Precondition,
             Cause::Invalid => Kind::Invalid,
+            Cause::Unreachable => Kind::Unavailable,
             _ => Kind::Internal,
         };
         Error::new(kind, self.to_string())

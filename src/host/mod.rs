@@ -16,8 +16,10 @@ pub mod contract;
 pub mod fake;
 pub mod linux;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use crate::volume::nfs::{NfsSource, NfsVersion};
 pub use error::{Cause, HostError, HostResult};
 pub use types::*;
 
@@ -208,6 +210,24 @@ pub trait Host: Send + Sync + 'static {
     /// Removes the uppermost mount at `path`; `false` if there was none. [`Cause::Busy`] while it is used.
     fn unmount(&self, path: &Path) -> HostResult<bool>;
 
+    // ---- NFS
+
+    /// Mounts an export on a directory, with options set key by key and without a helper program. Asks the server first,
+    /// within seconds: [`Cause::Unreachable`] where it does not answer, [`Cause::Denied`] where it does not let this
+    /// machine in or does not have the path. `spec.fs` is not looked at.
+    fn mount_nfs(&self, source: &NfsSource, target: &Path, spec: &MountSpec) -> HostResult<()>;
+
+    /// Every NFS mount of this namespace, lowest first. Asks no server anything.
+    fn nfs_mounts(&self) -> HostResult<Vec<NfsMount>>;
+
+    /// Whether an NFS server speaks this version of the protocol now, within seconds: [`Cause::Unreachable`] if not.
+    fn nfs_answers(&self, server: IpAddr, version: NfsVersion) -> HostResult<()>;
+
+    /// Removes the uppermost mount at `path` without asking its server: calls that wait for it fail. `false` if there was
+    /// none. [`Cause::Busy`] while programs have files open there, unless `detach` says to hide it from them and let it
+    /// go when they end.
+    fn unmount_dead(&self, path: &Path, detach: bool) -> HostResult<bool>;
+
     /// What is at a request path, following no link: [`Cause::Invalid`] if a component is a symbolic link.
     fn target_kind(&self, path: &Path) -> HostResult<Option<FileKind>>;
 
@@ -223,6 +243,10 @@ pub trait Host: Send + Sync + 'static {
     fn usage(&self, path: &Path) -> HostResult<FsUsage>;
 
     // ---- the machine
+
+    /// The addresses by which other machines can reach this one: no loopback, no link-local ones. Addresses of version 4
+    /// first, those of the lowest interface first.
+    fn addresses(&self) -> HostResult<Vec<IpAddr>>;
 
     /// Facts that do not change while the machine runs.
     fn facts(&self) -> HostResult<HostFacts>;

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::path::PathBuf;
 
+use crate::volume::nfs::NfsSource;
+
 /// What kind of thing a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -227,6 +229,17 @@ pub struct MountEntry {
     pub node_rdev: Option<u64>,
     /// The filesystem, such as `ext4` or `devtmpfs`.
     pub fs: String,
+    /// Whether this mount refuses writes.
+    pub read_only: bool,
+}
+
+/// One NFS mount, as the kernel's table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NfsMount {
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// What is mounted. `None` where the table has no address or no version that is known here.
+    pub source: Option<NfsSource>,
     /// Whether this mount refuses writes.
     pub read_only: bool,
 }

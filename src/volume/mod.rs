@@ -19,6 +19,7 @@ pub mod mkfs_options;
 pub mod mkfs_plan;
 pub mod mount_options;
 pub mod names;
+pub mod nfs;
 pub mod page;
 pub mod param_docs;
 pub mod params;

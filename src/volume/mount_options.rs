@@ -110,6 +110,14 @@ const BTRFS: &[(&str, Value)] = &[
     ("nossd", Absent),
 ];
 
+/// One kind of filesystem: its name in messages, what it may have, and what it is told why it may not.
+struct Grammar {
+    name: &'static str,
+    options: &'static [(&'static str, Value)],
+    common: &'static [(&'static str, Value)],
+    refused: &'static [(&'static str, &'static str)],
+}
+
 /// Options that people do ask for, and why they cannot have them.
 const REFUSED: &[(&str, &str)] = &[
     ("suid", "set-uid programs inside a volume would run with rights of the node"),
@@ -145,6 +153,15 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// [`super::Kind::Invalid`], naming the flag by its place in the list.
 pub fn check(fs: FsType, flags: &[String]) -> Result<MountPlan> {
+    let options = match fs {
+        FsType::Ext4 => EXT4,
+        FsType::Xfs => XFS,
+        FsType::Btrfs => BTRFS,
+    };
+    check_by(&Grammar { name: fs.as_str(), options, common: COMMON, refused: REFUSED }, flags)
+}
+
+fn check_by(fs: &Grammar, flags: &[String]) -> Result<MountPlan> {
     if flags.len() > MAX_FLAGS {
         return Err(Error::invalid(
             FIELD,
@@ -205,33 +222,25 @@ fn generic(key: &str) -> Option<GenericFlag> {
     })
 }
 
-fn options_of(fs: FsType) -> &'static [(&'static str, Value)] {
-    match fs {
-        FsType::Ext4 => EXT4,
-        FsType::Xfs => XFS,
-        FsType::Btrfs => BTRFS,
-    }
-}
-
 fn add(
     options: &mut Vec<(String, Option<String>)>,
-    fs: FsType,
+    fs: &Grammar,
     key: &str,
     value: Option<&str>,
 ) -> Result<(), String> {
-    if let Some((key, why)) = REFUSED.iter().find(|(refused, _)| *refused == key) {
+    if let Some((key, why)) = fs.refused.iter().find(|(refused, _)| *refused == key) {
         return Err(format!("`{key}` is refused: {why}"));
     }
     if key == "errors" && value == Some("panic") {
         return Err("`errors=panic` is refused: a damaged volume must not stop the node".into());
     }
-    let mut known = options_of(fs).iter().chain(COMMON);
+    let mut known = fs.options.iter().chain(fs.common);
     let Some((key, grammar)) = known.find(|(known, _)| *known == key) else {
-        let names: Vec<&str> = options_of(fs).iter().chain(COMMON).map(|(name, _)| *name).collect();
+        let names: Vec<&str> = fs.options.iter().chain(fs.common).map(|(name, _)| *name).collect();
         let generic = "ro rw noexec noatime nodiratime relatime strictatime";
-        let fs = fs.as_str();
         return Err(format!(
-            "is not an option that {fs} volumes may have; allowed are {generic} {}",
+            "is not an option that {} volumes may have; allowed are {generic} {}",
+            fs.name,
             names.join(" ")
         ));
     };
@@ -347,6 +356,10 @@ fn contradictions(plan: &MountPlan, read_write: bool) -> Result<(), String> {
     }
     Ok(())
 }
+
+mod nfs;
+
+pub use nfs::{NfsPlan, check_nfs};
 
 #[cfg(test)]
 #[path = "mount_options_tests.rs"]

@@ -1,5 +1,6 @@
 //! The calls of the trait, each handed to the machine under the plan.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::Fake;
@@ -7,7 +8,7 @@ use super::data::Data;
 use super::world::{Links, fail};
 use crate::host::{
     Cause, Detached, DirEntry, DirLock, Extent, FileKind, FileMeta, FsStat, FsUsage, Fsck, Host, HostFacts,
-    HostResult, LoopDevice, LoopOptions, MkfsSpec, MountEntry, MountSpec, Probe, SubvolumeUsage,
+    HostResult, LoopDevice, LoopOptions, MkfsSpec, MountEntry, MountSpec, NfsMount, NfsSource, NfsVersion, Probe, SubvolumeUsage,
 };
 
 /// The programs that are installed, unless a test takes one away.
@@ -259,7 +260,26 @@ impl Host for Fake {
     }
 
     fn unmount(&self, path: &Path) -> HostResult<bool> {
-        self.run("unmount", path, true, |w| w.unmount(path))
+        self.run("unmount", path, true, |w| match w.waits_for_server(path) {
+            true => fail(Cause::Other, "the server does not answer"),
+            false => w.unmount(path),
+        })
+    }
+
+    fn mount_nfs(&self, source: &NfsSource, target: &Path, spec: &MountSpec) -> HostResult<()> {
+        self.run("mount_nfs", target, true, |w| w.mount_nfs(source, target, spec))
+    }
+
+    fn nfs_mounts(&self) -> HostResult<Vec<NfsMount>> {
+        self.run("nfs_mounts", Path::new("/"), false, |w| Ok(w.nfs_mounts()))
+    }
+
+    fn nfs_answers(&self, server: IpAddr, _version: NfsVersion) -> HostResult<()> {
+        self.run("nfs_answers", Path::new("/"), false, |w| w.nfs_answers(server))
+    }
+
+    fn unmount_dead(&self, path: &Path, detach: bool) -> HostResult<bool> {
+        self.run("unmount_dead", path, true, |w| w.unmount_dead(path, detach))
     }
 
     fn target_kind(&self, path: &Path) -> HostResult<Option<FileKind>> {
@@ -275,7 +295,14 @@ impl Host for Fake {
     }
 
     fn usage(&self, path: &Path) -> HostResult<FsUsage> {
-        self.run("usage", path, false, |w| w.usage(path))
+        self.run("usage", path, false, |w| match w.waits_for_server(path) {
+            true => fail(Cause::Other, "the server does not answer"),
+            false => w.usage(path),
+        })
+    }
+
+    fn addresses(&self) -> HostResult<Vec<IpAddr>> {
+        self.run("addresses", Path::new("/"), false, |w| Ok(w.network.addresses.clone()))
     }
 
     fn facts(&self) -> HostResult<HostFacts> {

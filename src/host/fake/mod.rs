@@ -31,6 +31,7 @@ mod filesystems;
 mod hosting;
 mod loops;
 mod mounts;
+mod nfs;
 mod plan;
 mod power;
 mod subvolumes;
@@ -87,6 +88,7 @@ impl Fake {
             kernel_filesystems: ["ext4", "xfs", "btrfs"].map(str::to_owned).to_vec(),
             missing_programs: Vec::new(),
             halfway: false,
+            network: nfs::Network::default(),
         };
         world.add_mounted("/", 20, "overlay", 64 << 30);
         for dir in ["/dev", "/var", "/var/lib", "/var/lib/kubelet"] {

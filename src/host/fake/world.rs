@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use super::data::{Data, Space};
+use super::nfs::Network;
 use super::power::Undo;
 use crate::host::{Cause, FileKind};
 
@@ -132,6 +133,8 @@ pub(super) struct World {
     pub(super) missing_programs: Vec<String>,
     /// The call at hand dies in the middle: it does its first half and stops.
     pub(super) halfway: bool,
+    /// NFS servers around it, and its own addresses.
+    pub(super) network: Network,
 }
 
 /// Which symbolic links a walk follows.

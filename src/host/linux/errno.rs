@@ -18,13 +18,18 @@ pub(super) fn cause(errno: i32) -> Cause {
         // EAGAIN is what a non-blocking flock says of a lock that another holds.
         libc::EBUSY | libc::EAGAIN | libc::ETXTBSY => Cause::Busy,
         libc::ENOSPC | libc::EDQUOT => Cause::NoSpace,
-        libc::EOPNOTSUPP | libc::ENOSYS | libc::ENOTTY | libc::EXDEV => Cause::Unsupported,
+        libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS | libc::ENOTTY | libc::EXDEV => {
+            Cause::Unsupported
+        },
         // ELOOP is openat2's answer to a symbolic link on a request path.
         libc::ELOOP | libc::ENOTDIR | libc::EISDIR | libc::ENAMETOOLONG | libc::EINVAL | libc::EFBIG => {
             Cause::Invalid
         }
         libc::EPERM | libc::EACCES | libc::EROFS => Cause::Denied,
         libc::ENOTEMPTY => Cause::NotEmpty,
+        libc::ETIMEDOUT | libc::ECONNREFUSED | libc::ECONNRESET | libc::EHOSTUNREACH | libc::ENETUNREACH => {
+            Cause::Unreachable
+        }
         _ => Cause::Other,
     }
 }
@@ -83,6 +88,8 @@ mod tests {
         check(libc::ELOOP, Cause::Invalid);
         check(libc::EPERM, Cause::Denied);
         check(libc::ENOTEMPTY, Cause::NotEmpty);
+        check(libc::ETIMEDOUT, Cause::Unreachable);
+        check(libc::EHOSTUNREACH, Cause::Unreachable);
         check(libc::EIO, Cause::Other);
         check(libc::EUCLEAN, Cause::Other);
     }

@@ -19,7 +19,10 @@ mod loops;
 mod memory;
 mod mountinfo;
 mod mounts;
+mod network;
+mod nfs;
 mod probe;
+mod rpc;
 mod programs;
 mod reflink;
 mod statmount;
@@ -258,6 +261,22 @@ impl Host for Linux {
         mounts::unmount(path)
     }
 
+    fn mount_nfs(&self, source: &NfsSource, target: &Path, spec: &MountSpec) -> HostResult<()> {
+        nfs::mount(source, target, spec)
+    }
+
+    fn nfs_mounts(&self) -> HostResult<Vec<NfsMount>> {
+        nfs::mounts()
+    }
+
+    fn nfs_answers(&self, server: IpAddr, version: NfsVersion) -> HostResult<()> {
+        rpc::answers(server, version).map(drop)
+    }
+
+    fn unmount_dead(&self, path: &Path, detach: bool) -> HostResult<bool> {
+        nfs::unmount_dead(path, detach)
+    }
+
     fn target_kind(&self, path: &Path) -> HostResult<Option<FileKind>> {
         beneath::target_kind(path)
     }
@@ -272,6 +291,10 @@ impl Host for Linux {
 
     fn usage(&self, path: &Path) -> HostResult<FsUsage> {
         mounts::usage(path)
+    }
+
+    fn addresses(&self) -> HostResult<Vec<IpAddr>> {
+        network::addresses()
     }
 
     fn facts(&self) -> HostResult<HostFacts> {

@@ -124,33 +124,44 @@ pub(super) fn mount_device(device: &Path, target: &Path, spec: &MountSpec) -> Ho
     const CALL: &str = "mount";
     // Opened before anything else is done, and what the mount lands on in the end.
     let onto = beneath::open(CALL, target, OFlags::PATH | OFlags::DIRECTORY)?;
-    let context = match fsopen(spec.fs.as_str(), FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(context) => context,
-        Err(Errno::NODEV) => {
-            let detail = format!("the kernel has no filesystem {}; load its module", spec.fs);
-            return Err(HostError::new(CALL, device, Cause::Unsupported, detail));
-        }
-        Err(error) => return Err(fail(CALL, device, error)),
-    };
+    let context = open_context(CALL, &spec.fs, device)?;
     let said = |error| with_log(fail(CALL, device, error), &context);
     fsconfig_set_string(&context, "source", device).map_err(said)?;
-    if spec.read_only {
-        fsconfig_set_flag(&context, "ro").map_err(said)?;
-    }
-    for (key, value) in &spec.options {
-        match value {
-            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
-            None => fsconfig_set_flag(&context, key.as_str()),
-        }
-        .map_err(|error| with_option(said(error), key))?;
-    }
-    fsconfig_create(&context).map_err(said)?;
+    finish(CALL, device, &context, spec)?;
     let made = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(spec)).map_err(said)?;
     attach(made.as_fd(), onto.as_fd()).at(CALL, target)
 }
 
+/// The context in which a filesystem is put together.
+pub(super) fn open_context(call: &'static str, fs: &str, about: &Path) -> HostResult<OwnedFd> {
+    match fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(context) => Ok(context),
+        Err(Errno::NODEV) => {
+            let detail = format!("the kernel has no filesystem {fs}; load its module");
+            Err(HostError::new(call, about, Cause::Unsupported, detail))
+        }
+        Err(error) => Err(fail(call, about, error)),
+    }
+}
+
+/// Sets the options, key by key, and makes the filesystem.
+pub(super) fn finish(call: &'static str, about: &Path, context: &OwnedFd, spec: &MountSpec) -> HostResult<()> {
+    let said = |error| with_log(fail(call, about, error), context);
+    if spec.read_only {
+        fsconfig_set_flag(context, "ro").map_err(said)?;
+    }
+    for (key, value) in &spec.options {
+        match value {
+            Some(value) => fsconfig_set_string(context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context, key.as_str()),
+        }
+        .map_err(|error| with_option(said(error), key))?;
+    }
+    fsconfig_create(context).map_err(said)
+}
+
 /// The flags of a mount. Set-user-id programs and device nodes inside a volume are never honoured.
-fn attributes(spec: &MountSpec) -> MountAttrFlags {
+pub(super) fn attributes(spec: &MountSpec) -> MountAttrFlags {
     let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if spec.read_only {
         flags |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -168,13 +179,13 @@ fn attributes(spec: &MountSpec) -> MountAttrFlags {
 }
 
 /// Puts a mount that nobody sees yet onto an open directory or file.
-fn attach(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", onto, c"", flags)
 }
 
 /// Adds what the filesystem itself said to a failed mount.
-fn with_log(mut error: HostError, context: &OwnedFd) -> HostError {
+pub(super) fn with_log(mut error: HostError, context: &OwnedFd) -> HostError {
     let mut line = [0; 1024];
     let bare = error.detail.len();
     // Each read gives one message, and fails when there is none left.
