@@ -12,6 +12,8 @@ pub mod backend;
 
 pub mod service;
 
+pub mod delphix;
+
 pub mod proto;
 
 pub mod telemetry;

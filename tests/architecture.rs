@@ -70,6 +70,13 @@ fn the_use_cases_name_no_grpc_no_kubernetes_and_no_process() {
 }
 
 #[test]
+fn the_use_cases_on_a_dct_name_no_grpc_no_http_and_no_kubernetes() {
+    let outside = ["tonic", "reqwest", "hyper", "kube::", "k8s_openapi", "std::process", "std::fs"];
+    let ours = ["crate::csi", "crate::proto", "crate::cluster", "crate::store", "crate::router"];
+    none_names("src/delphix", &[outside.as_slice(), &ours].concat(), &["src/delphix/node"]);
+}
+
+#[test]
 fn the_use_cases_know_no_kind_of_backend() {
     none_names("src/service", &["backend::local", "Local::", "delphix", "ceph"], &["src/service/testing.rs"]);
 }

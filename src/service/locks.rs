@@ -4,6 +4,8 @@
 //! while, since most work takes milliseconds, and then answers busy.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,8 +28,8 @@ pub(super) enum Key {
     Object(ObjectId),
 }
 
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Key::VolumeName(name) => write!(f, "a volume named {name:?}"),
             Key::SnapshotName(name) => write!(f, "a snapshot named {name:?}"),
@@ -40,7 +42,7 @@ impl std::fmt::Display for Key {
 
 /// Whether others may hold the same key at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// Others may share it: the object is only read from.
     Shared,
     /// Nobody else has it.
@@ -53,21 +55,21 @@ enum Guard {
 }
 
 /// Held locks; dropping them gives them back.
-pub(super) struct Held(#[allow(dead_code, reason = "held for its Drop")] Vec<Guard>);
+pub(crate) struct Held(#[allow(dead_code, reason = "held for its Drop")] Vec<Guard>);
 
-/// All locks of a server.
-pub(super) struct Locks {
-    table: Mutex<HashMap<Key, Weak<RwLock<()>>>>,
+/// All locks of a server, by whatever its use cases lock.
+pub(crate) struct Locks<K> {
+    table: Mutex<HashMap<K, Weak<RwLock<()>>>>,
     wait: Duration,
 }
 
-impl Locks {
+impl<K: Clone + Eq + Ord + Hash + fmt::Display> Locks<K> {
     /// Locks that a call waits for at most `wait`.
-    pub(super) fn new(wait: Duration) -> Self {
+    pub(crate) fn new(wait: Duration) -> Self {
         Locks { table: Mutex::new(HashMap::new()), wait }
     }
 
-    fn lock_of(&self, key: &Key) -> Arc<RwLock<()>> {
+    fn lock_of(&self, key: &K) -> Arc<RwLock<()>> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = table.get(key).and_then(Weak::upgrade) {
             return lock;
@@ -82,7 +84,7 @@ impl Locks {
     }
 
     /// Takes all `keys`, in one order for all callers so that no two wait for each other.
-    pub(super) async fn take(&self, mut keys: Vec<(Key, Mode)>) -> Result<Held> {
+    pub(crate) async fn take(&self, mut keys: Vec<(K, Mode)>) -> Result<Held> {
         // The strongest wish for a key comes first and the weaker ones are dropped.
         keys.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then(y.cmp(x)));
         keys.dedup_by(|(later, _), (first, _)| later == first);

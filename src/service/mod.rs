@@ -10,9 +10,9 @@ pub mod api;
 
 mod asked;
 mod catalog;
-mod locks;
+pub(crate) mod locks;
 mod pool;
-mod work;
+pub(crate) mod work;
 
 mod create;
 mod delete;
@@ -61,7 +61,7 @@ pub use progress::Watch;
 pub use send::{Reader, Sending};
 
 use catalog::Catalog;
-use locks::Locks;
+use locks::{Key, Locks};
 use pool::Pool;
 
 /// The time, so that tests can set it.
@@ -142,7 +142,7 @@ struct Inner {
     catalog: RwLock<Catalog>,
     unopened: RwLock<Vec<pools::Unopened>>,
     uses: node::Uses,
-    locks: Locks,
+    locks: Locks<Key>,
     progress: progress::Board,
     grants: send::Grants,
     last_asked: receive::LastAsked,

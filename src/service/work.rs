@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::locks::{Key, Mode};
+use super::locks::{Held, Key, Mode};
 use super::{Inner, Service};
 use crate::volume::{Error, Kind, ObjectId, Result};
 
@@ -39,20 +40,28 @@ impl Service {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let held = self.inner.locks.take(keys).await?;
-        let job = job(self.inner.clone());
-        let task = self.inner.tracker.spawn(
-            async move {
-                let result = job.await;
-                drop(held);
-                result
-            }
-            .in_current_span(),
-        );
-        match task.await {
-            Ok(result) => result,
-            Err(gone) => Err(Error::internal(format!(
-                "the work ended without an answer ({gone}): look at the server's log"
-            ))),
+        carry(&self.inner.tracker, held, job(self.inner.clone())).await
+    }
+}
+
+/// Runs `job` to its end whatever becomes of the caller; `held` is given back after it.
+pub(crate) async fn carry<T, F>(tracker: &TaskTracker, held: Held, job: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let task = tracker.spawn(
+        async move {
+            let result = job.await;
+            drop(held);
+            result
         }
+        .in_current_span(),
+    );
+    match task.await {
+        Ok(result) => result,
+        Err(gone) => Err(Error::internal(format!(
+            "the work ended without an answer ({gone}): look at the server's log"
+        ))),
     }
 }

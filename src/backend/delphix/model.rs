@@ -80,6 +80,8 @@ models! {
         database_type: Option<String>,
         /// Whether it is files or a plugin's.
         is_appdata: Option<bool>,
+        /// The plugin.
+        toolkit_id: Option<String>,
         /// Whether it is exported and mounted. May lag by a minute.
         enabled: Option<bool>,
         /// `RUNNING` and others; not a closed set.
