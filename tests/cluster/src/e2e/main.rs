@@ -11,6 +11,7 @@ mod run;
 mod scenarios;
 mod setup;
 mod space;
+mod values;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ struct Cli {
     #[arg(long, short)]
     list: bool,
     /// How many scenarios run side by side
-    #[arg(long, short, default_value_t = 3)]
+    #[arg(long, short, default_value_t = 5)]
     jobs: usize,
     /// How often each scenario runs
     #[arg(long, default_value_t = 1)]

@@ -1,7 +1,7 @@
 //! Runs scenarios, and says how each went.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -59,6 +59,7 @@ pub(crate) async fn all(
     let start = Instant::now();
     let env = Env::up(layout, evidence, say).await?;
     leaks::begin(&env)?;
+    let ended_before = ended(&env).await?;
     let watch = tokio::task::spawn_local(leaks::watch(env.clone()));
     let mut results =
         vec![Outcome { name: "(cluster and installation)".into(), took: start.elapsed(), failure: None }];
@@ -104,7 +105,7 @@ pub(crate) async fn all(
             );
         }
     }
-    results.push(step(&env, "(no crash of the driver)", no_crash(&env)).await);
+    results.push(step(&env, "(no crash of the driver)", no_crash(&env, &ended_before)).await);
     watch.abort();
     Ok(results)
 }
@@ -148,8 +149,10 @@ async fn step(env: &Env, name: &str, work: impl Future<Output = Result<()>>) -> 
 }
 
 /// Whether a container of the driver has ended that no scenario has killed, or has panicked.
-async fn no_crash(env: &Env) -> Result<()> {
-    let selector = "--selector=app.kubernetes.io/name=offshoot";
+async fn no_crash(env: &Env, ended_before: &BTreeMap<String, String>) -> Result<()> {
+    // Not those of hooks, which have no such container.
+    let selector =
+        "--selector=app.kubernetes.io/name=offshoot,app.kubernetes.io/component in (controller,node)";
     let logs = [
         "logs",
         "--namespace",
@@ -164,20 +167,28 @@ async fn no_crash(env: &Env) -> Result<()> {
     let bad: Vec<_> = said.lines().filter(|line| line.contains("panicked")).collect();
     anyhow::ensure!(bad.is_empty(), "a part of the driver has panicked: {}", bad.join("\n"));
     if env.kills.get() == 0 {
-        for component in ["node", "controller"] {
-            for pod in env.pods_of(component).await? {
-                for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
-                    let (name, ended) = (text(status, "/name"), &status["lastState"]["terminated"]);
-                    // A sidecar ends itself where its socket breaks off, which is its way to begin anew.
-                    anyhow::ensure!(
-                        name != "offshoot" || ended.is_null(),
-                        "container {name} of the {component} has ended: {ended}"
-                    );
+        let mut now = ended(env).await?;
+        now.retain(|container, _| !ended_before.contains_key(container));
+        anyhow::ensure!(now.is_empty(), "containers of the driver have ended: {now:#?}");
+    }
+    Ok(())
+}
+
+/// The driver's containers that have ended and were started again, by their ids, with how.
+async fn ended(env: &Env) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for component in ["node", "controller"] {
+        for pod in env.pods_of(component).await? {
+            for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+                let how = &status["lastState"]["terminated"];
+                // A sidecar ends itself where its socket breaks off, which is its way to begin anew.
+                if text(status, "/name") == "offshoot" && !how.is_null() {
+                    found.insert(text(how, "/containerID"), format!("{component}: {how}"));
                 }
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// One line of progress.

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::process::Command;
 
 use crate::objects::{DAEMON_SET, DEPLOYMENT, NAMESPACE, Objects, POD, name, text};
 use crate::space::{LIMIT, program, until};
+use crate::values;
 
 /// The namespace of the driver, and the name of its release.
 pub(crate) const OFFSHOOT: &str = "offshoot";
@@ -26,9 +28,6 @@ pub(crate) const DRIVER: &str = "csi.offshoot.dev";
 
 /// The pool of each node.
 pub(crate) const POOL: &str = "/var/lib/offshoot/pool-fast";
-
-/// How long a certificate of an agent is good for: they are exchanged again and again while the scenarios run.
-const CERTIFICATES: &str = "90s";
 
 /// The cluster and its clients.
 pub(crate) struct Env {
@@ -46,6 +45,10 @@ pub(crate) struct Env {
     pub(crate) tag: RefCell<String>,
     /// How often a scenario has killed a container of the driver: so many restarts are not a crash.
     pub(crate) kills: Cell<u64>,
+    /// The archive with the driver's image.
+    pub(crate) image: PathBuf,
+    /// Stands for what is in it.
+    content: String,
     tools: PathBuf,
     kubeconfig: PathBuf,
 }
@@ -70,6 +73,8 @@ impl Env {
             before: RefCell::default(),
             tag: RefCell::new("dev".into()),
             kills: Cell::new(0),
+            content: content(&image)?,
+            image,
             tools: cluster.tools().to_owned(),
             kubeconfig: layout.kubeconfig(),
             cluster: RefCell::new(cluster),
@@ -116,7 +121,10 @@ impl Env {
     /// If helm refuses, or something does not run in time.
     pub(crate) async fn upgrade(&self, further: &[&str]) -> Result<String> {
         let file = self.file("values.json");
-        fs::write(&file, serde_json::to_vec_pretty(&self.values()?)?)?;
+        let authority = fs::read(self.file("metadata/ca.crt"))
+            .context("there is no certificate for the metadata sidecar")?;
+        let values = values::of(&self.tag.borrow(), &self.content, &authority);
+        fs::write(&file, serde_json::to_vec_pretty(&values)?)?;
         let (chart, file) =
             (images::repository().join("deploy/helm/offshoot"), file.to_string_lossy().into_owned());
         let chart = chart.to_string_lossy().into_owned();
@@ -125,46 +133,6 @@ impl Env {
         args.extend(["--reset-values", "--values", &file, "--wait", "--timeout=4m"]);
         args.extend(further);
         self.helm(&args).await
-    }
-
-    /// What the chart is told.
-    fn values(&self) -> Result<Value> {
-        let image =
-            |name: &str| json!({"image": format!("localhost/offshoot-test/{name}:1"), "pullPolicy": "Never"});
-        let mut sidecars = json!({"provisioner": image("csi-provisioner"), "resizer": image("csi-resizer"),
-            "snapshotter": image("csi-snapshotter"), "snapshotMetadata": image("csi-snapshot-metadata")});
-        sidecars["provisioner"]["capacityPollInterval"] = json!("3s");
-        let authority = fs::read(self.file("metadata/ca.crt"))
-            .context("there is no certificate for the metadata sidecar")?;
-        sidecars["snapshotMetadata"]["enabled"] = json!(true);
-        sidecars["snapshotMetadata"]["caBundle"] = json!(base64(&authority));
-        let class = |name: &str, fs: &str, binding: &str, more: Value| {
-            let mut parameters = json!({"csi.storage.k8s.io/fstype": fs, "pool": "fast"});
-            for (key, value) in more.as_object().into_iter().flatten() {
-                parameters[key] = value.clone();
-            }
-            json!({"name": name, "volumeBindingMode": binding, "parameters": parameters})
-        };
-        let later = "WaitForFirstConsumer";
-        Ok(json!({
-            "image": {"repository": "localhost/offshoot", "tag": *self.tag.borrow(), "pullPolicy": "Never"},
-            "pools": [{"name": "fast", "directory": format!("{POOL}/pool")}, {"name": "small", "file": "/var/lib/offshoot/small.img", "size": "400Mi"}],
-            "tls": {"certificateLifetime": CERTIFICATES},
-            "sidecars": sidecars,
-            "storageClasses": [
-                class("e2e", "ext4", later, json!({})),
-                class("e2e-xfs", "xfs", later, json!({})),
-                class("e2e-now", "ext4", "Immediate", json!({})),
-                class("e2e-thick", "ext4", later, json!({"provisioning": "thick"})),
-                class("e2e-small", "ext4", later, json!({"pool": "small", "provisioning": "thick"})),
-            ],
-            "volumeSnapshotClasses": [{"name": "e2e"}],
-            "volumeGroupSnapshotClasses": [{"name": "e2e"}],
-            "volumeAttributesClasses": [
-                {"name": "e2e-ahead", "parameters": {"readAheadKiB": "4096"}},
-                {"name": "e2e-behind", "parameters": {"readAheadKiB": "64"}},
-            ],
-        }))
     }
 
     /// Waits until the controller and an agent on each node are ready, and each node has the driver.
@@ -356,6 +324,13 @@ impl Env {
     }
 }
 
+/// What stands for the bytes of a file.
+fn content(file: &Path) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
 /// The name in the metadata sidecar's certificate.
 pub(crate) fn metadata_host() -> String {
     format!("offshoot-snapshot-metadata.{OFFSHOOT}.svc")
@@ -385,36 +360,4 @@ pub(crate) fn seen(env: &Env, node: &str, path: &str) -> Result<PathBuf> {
 /// A path of a container as this program sees it; `pid` is its first process.
 pub(crate) fn inside(pid: i32, path: &str) -> PathBuf {
     Path::new("/proc").join(pid.to_string()).join("root").join(path.trim_start_matches('/'))
-}
-
-/// Base64 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let letter = LETTERS[(word >> (18 - 6 * place)) as usize & 63];
-            text.push(if place > chunk.len() { '=' } else { char::from(letter) });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded() {
-        fn check(text: &str, expect: &str) {
-            assert_eq!(base64(text.as_bytes()), expect);
-        }
-        check("", "");
-        check("a", "YQ==");
-        check("ab", "YWI=");
-        check("abc", "YWJj");
-        check("abcd", "YWJjZA==");
-    }
 }

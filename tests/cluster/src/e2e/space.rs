@@ -14,6 +14,7 @@ use crate::objects::{
 };
 use crate::setup::Env;
 
+use shapes::END;
 pub(crate) use shapes::{Claim, Pod};
 
 /// How long anything may take that takes seconds on a quiet machine.
@@ -153,7 +154,7 @@ impl Space {
         .await
     }
 
-    /// Waits until a pod has ended well, and gives back what it wrote.
+    /// Waits until a pod of [`Pod::script`] has ended well, and gives back what it wrote.
     ///
     /// # Errors
     /// If it fails, or does not end.
@@ -162,9 +163,12 @@ impl Space {
             Ok(["Failed", "Succeeded"].contains(&text(pod, "/status/phase").as_str()))
         });
         let ended = ended.await?;
-        let said = self.kubectl(&["logs", pod]).await?;
-        ensure!(text(&ended, "/status/phase") == "Succeeded", "pod {pod} has failed: {said}");
-        Ok(said)
+        let log = async || self.kubectl(&["logs", pod]).await;
+        ensure!(text(&ended, "/status/phase") == "Succeeded", "pod {pod} has failed: {}", log().await?);
+        until(&format!("the log of pod {pod} is whole"), LIMIT, async || {
+            Ok(log().await?.trim_end().strip_suffix(END).map(str::to_owned))
+        })
+        .await
     }
 
     /// Makes a pod and waits until it runs.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use offshoot_cluster::{Spec, images};
+use offshoot_cluster::Spec;
 
 use crate::objects::{CLAIM, NODE, POD, SNAPSHOT, VOLUME, condition, text};
 use crate::setup::{Env, OFFSHOOT, POOL, seen};
@@ -18,7 +18,7 @@ pub(crate) async fn run(space: Rc<Space>) -> Result<()> {
     {
         let mut cluster = env.cluster.borrow().clone();
         cluster.add_node(Spec::usual(3))?;
-        cluster.load_image(&images::offshoot_image()?)?;
+        cluster.load_image(&env.image)?;
         env.cluster.replace(cluster);
     }
     let tried = lose(&space, other).await;

@@ -102,7 +102,7 @@ pub(crate) async fn run(space: Rc<Space>) -> Result<()> {
     }
     for claim in ["data", "copy"] {
         let check = Pod::new(&format!("check-{claim}"))
-            .script("exec pg_checksums --check -D /data/pg")
+            .script("pg_checksums --check -D /data/pg")
             .claim(claim, "/data");
         space.once(as_postgres(check)).await?;
     }

@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+/// The last line of a script's log. Without it, the log is not whole yet: on a busy machine a pod may be known to have ended before its last
+/// lines are in the log.
+pub(crate) const END: &str = "(end)";
+
 /// A claim to be made.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim(Value);
@@ -80,9 +84,10 @@ impl Pod {
         }))
     }
 
-    /// It runs a script once.
+    /// It runs a script once. The last line of its log is [`END`].
     #[must_use]
     pub(crate) fn script(self, script: &str) -> Self {
+        let script = format!("trap 'echo \"{END}\"' EXIT\n{script}");
         self.container("command", json!(["sh", "-ec", script])).with("restartPolicy", json!("Never"))
     }
 
