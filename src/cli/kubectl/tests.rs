@@ -113,7 +113,8 @@ async fn the_driver_cannot_be_uninstalled_over_its_volumes() {
     let cluster = Cluster::new().await;
     assert!(cluster.run(&["uninstall-check"]).await.unwrap().contains("can be uninstalled"));
     cluster.volume("shop", "db").await;
-    let error = cluster.run(&["uninstall-check"]).await.unwrap_err();
+    let error = cluster.run(&["uninstall-check", "--back", "helm rollback offshoot 3"]).await.unwrap_err();
+    assert!(error.contains("`helm rollback offshoot 3`"), "{error}");
     assert!(error.contains("1 PersistentVolumes") && error.contains("persistentvolume/pv-db"), "{error}");
     cluster.api.fail(Method::GET, "persistentvolumes", 403);
     assert!(cluster.run(&["uninstall-check"]).await.unwrap_err().contains("cannot list PersistentVolumes"));

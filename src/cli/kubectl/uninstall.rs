@@ -13,7 +13,11 @@ use crate::cluster::claims::{Left, left};
 /// and says what is left, also where it cannot be found out.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  kubectl offshoot uninstall-check")]
-pub(super) struct UninstallCheck {}
+pub(super) struct UninstallCheck {
+    /// What takes back that the release is marked as being uninstalled; told where it is refused
+    #[arg(long, value_name = "COMMAND")]
+    back: Option<String>,
+}
 
 impl UninstallCheck {
     pub(super) async fn run(self, world: &World) -> Result<()> {
@@ -21,10 +25,11 @@ impl UninstallCheck {
         if volumes + snapshots + groups == 0 {
             return print("nothing of the driver is left: it can be uninstalled\n");
         }
+        let back = self.back.map(|command| format!("; `{command}` tells Helm so")).unwrap_or_default();
         bail!(
             "{} still has {volumes} PersistentVolumes, {snapshots} VolumeSnapshotContents and {groups} VolumeGroupSnapshotContents \
              ({}); delete their PVCs and VolumeSnapshots first and wait until these are gone, or give the volumes another owner. \
-             Nothing was uninstalled",
+             Nothing was uninstalled{back}",
             world.access.driver,
             examples.join(", ")
         );

@@ -95,6 +95,12 @@ async fn uninstall(space: &Space) -> Result<()> {
         said.contains(&volume) || said.contains("e2e-chart/data"),
         "the refusal does not name the volume: {said}"
     );
+    // Helm upgrades no release that it has once begun to uninstall; the refusal says what takes that back.
+    let back = said.split('`').find(|part| part.starts_with("helm rollback "));
+    let back = back.with_context(|| format!("it is not said how to go on: {said}"))?;
+    let back: Vec<_> = back.split(' ').skip(1).collect();
+    space.env.helm(&[&back[..], &["--wait"]].concat()).await?;
+    twice(space).await?;
     // Nothing has gone.
     space.env.wait_driver().await?;
     let here = space.env.objects.get(crate::objects::STORAGE_CLASS, "", "e2e").await?;
