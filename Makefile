@@ -47,7 +47,8 @@ cluster: ## a real Kubernetes of two nodes on this machine, left running
 cluster-down: ## remove that Kubernetes and everything it made
 	cargo run --quiet --locked -p offshoot-cluster -- down
 
-deploy-check: ## the manifests are those of the chart, and a real API server takes both (part of e2e: needs the cluster's tools)
+deploy-check: ## the manifests are those of the chart, and a real API server takes both (part of e2e)
+	scripts/setup.sh e2e
 	scripts/render.sh --check
 	scripts/chart-test.sh
 
