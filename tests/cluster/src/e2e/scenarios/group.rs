@@ -55,9 +55,14 @@ async fn rounds(space: &Space, writer: &Writer) -> Result<()> {
 
 /// What the members of a group hold, each restored into a volume of its own.
 async fn counts(space: &Space, group: &str, round: usize) -> Result<[u64; 3]> {
-    let mut snapshots = space.env.objects.list(SNAPSHOT, &space.name).await?;
-    snapshots.retain(|one| text(one, "/status/volumeGroupSnapshotName") == group);
-    ensure!(snapshots.len() == MEMBERS.len(), "{group} has {} members", snapshots.len());
+    // The snapshot controller calls the group ready a moment before it writes that into the last member.
+    let snapshots = until(&format!("{group} has all its members"), LIMIT, async || {
+        let mut found = space.env.objects.list(SNAPSHOT, &space.name).await?;
+        found.retain(|one| text(one, "/status/volumeGroupSnapshotName") == group);
+        ensure!(found.len() <= MEMBERS.len(), "{group} has {} members", found.len());
+        Ok((found.len() == MEMBERS.len()).then_some(found))
+    })
+    .await?;
     let mut seen = [0; 3];
     let mut pods = Vec::new();
     for (at, member) in MEMBERS.into_iter().enumerate() {
