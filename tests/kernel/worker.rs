@@ -4,122 +4,23 @@
 //! Only a lost connection, UNAVAILABLE and ABORTED are worth a repetition: any other code after a kill is a finding,
 //! because a caller may act on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "worker/copies.rs"]
+mod copies;
+#[path = "worker/shared.rs"]
+mod shared;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use offshoot::proto::offshoot::DeletePoolRequest;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::kernel::MIB;
-use crate::kernel::calls::{Answer, Client, NewVolume, from_snapshot, from_volume, map};
+use crate::kernel::calls::{NewVolume, map};
 use crate::kernel::data::{self, Random};
-
-/// A call that does not succeed for so long, restarts and all, is wedged.
-const LIMIT: Duration = Duration::from_secs(90);
-
-/// What all workers have in common.
-pub(crate) struct Shared {
-    pub(crate) client: Client,
-    end: AtomicBool,
-    failed: AtomicBool,
-    /// What was acknowledged and not begun to be deleted.
-    alive: Mutex<BTreeSet<String>>,
-    done: Mutex<BTreeMap<&'static str, u32>>,
-    retries: Mutex<BTreeMap<String, u32>>,
-    notes: Mutex<Vec<String>>,
-}
-
-impl Shared {
-    pub(crate) fn new(client: Client) -> Shared {
-        Shared {
-            client,
-            end: AtomicBool::default(),
-            failed: AtomicBool::default(),
-            alive: Mutex::default(),
-            done: Mutex::default(),
-            retries: Mutex::default(),
-            notes: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn finish(&self) {
-        self.end.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn ends(&self) -> bool {
-        self.end.load(Ordering::Relaxed) || self.failed()
-    }
-
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note(&self, note: String) {
-        self.notes.lock().unwrap().push(note);
-    }
-
-    pub(crate) fn summary(&self) -> String {
-        format!(
-            "calls {:?}; repeated {:?}; {}",
-            self.done.lock().unwrap(),
-            self.retries.lock().unwrap(),
-            self.notes.lock().unwrap().join("; ")
-        )
-    }
-
-    fn count(&self, what: &'static str) {
-        *self.done.lock().unwrap().entry(what).or_default() += 1;
-    }
-
-    /// Repeats a call until it succeeds; the error is one that a caller would not repeat the call after.
-    pub(crate) async fn retry<T>(
-        &self,
-        what: &'static str,
-        call: impl AsyncFn() -> Answer<T>,
-    ) -> Result<T, String> {
-        self.retry_but(what, &[], call).await?.map_err(|status| format!("{what}: {status}"))
-    }
-
-    /// As [`Shared::retry`]; the codes of `but` are an answer too.
-    async fn retry_but<T>(
-        &self,
-        what: &'static str,
-        but: &[Code],
-        call: impl AsyncFn() -> Answer<T>,
-    ) -> Result<Answer<T>, String> {
-        let begun = Instant::now();
-        loop {
-            let status = match tokio::time::timeout(LIMIT, call()).await {
-                Ok(Ok(answer)) => {
-                    self.count(what);
-                    return Ok(Ok(answer));
-                }
-                Ok(Err(status)) if but.contains(&status.code()) => return Ok(Err(status)),
-                Ok(Err(status)) => status,
-                Err(_) => return Err(format!("{what}: no answer for {LIMIT:?}")),
-            };
-            let why = if is_lost(&status) { "connection".to_owned() } else { format!("{:?}", status.code()) };
-            let again = is_lost(&status) || matches!(status.code(), Code::Unavailable | Code::Aborted);
-            if !again || begun.elapsed() > LIMIT {
-                return Err(format!("{what}: {:?}: {}", status.code(), status.message()));
-            }
-            *self.retries.lock().unwrap().entry(why).or_default() += 1;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-/// Whether the connection broke, as opposed to an answer of the server.
-fn is_lost(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
-}
+use shared::LIMIT;
+pub(crate) use shared::Shared;
 
 pub(crate) fn pool_named(name: &str) -> DeletePoolRequest {
     DeletePoolRequest { name_or_id: name.into() }
@@ -432,172 +333,6 @@ impl Worker {
         Ok(())
     }
 
-    /// A snapshot, while its volume is written to where it is mounted.
-    async fn snapshot(&mut self, i: usize) -> Done {
-        if self.snapshots.len() > 6 {
-            return self.drop_snapshot().await;
-        }
-        let (name, shared) = (self.name("s"), self.shared.clone());
-        let mut of = self.volumes[i].clone();
-        let cut = shared.retry("snapshot", async || shared.client.snapshot(&name, &of.id).await);
-        let made = if of.mounted && of.kind != "block" {
-            let (number, target) = (data::fresh(), self.target(&of));
-            let write = blocking(move || data::write_file(&target, number, 32 * 1024));
-            let (made, written) = tokio::join!(cut, write);
-            written?.map_err(|error| format!("write to {} during a snapshot: {error}", of.id))?;
-            self.volumes[i].content.sure.insert(number, (0, 32 * 1024));
-            (made?, Some(number))
-        } else {
-            (cut.await?, None)
-        };
-        let (made, maybe) = made;
-        of.content.maybe.extend(maybe);
-        if made.size_bytes.cast_unsigned() != of.size {
-            return Err(format!("{made:?} of {of:?} has another size"));
-        }
-        self.keep(made.snapshot_id, of, None);
-        Ok(())
-    }
-
-    fn keep(&mut self, id: String, mut of: Volume, group: Option<String>) {
-        self.born(&id);
-        of.mounted = false;
-        self.snapshots.push(Snapshot { id, of, group });
-    }
-
-    async fn clone(&mut self, i: usize) -> Done {
-        let from = self.volumes[i].clone();
-        let source = from_volume(&from.id);
-        self.copy(from, source).await
-    }
-
-    async fn restore(&mut self) -> Done {
-        let Some(snapshot) = self.random.pick(&self.snapshots).cloned() else { return Ok(()) };
-        self.copy(snapshot.of, from_snapshot(&snapshot.id)).await
-    }
-
-    async fn copy(
-        &mut self,
-        from: Volume,
-        source: Option<offshoot::proto::csi::VolumeContentSource>,
-    ) -> Done {
-        let name = self.name("c");
-        let more = if self.random.chance(30) { 32 * MIB } else { 0 };
-        let new = NewVolume {
-            name: name.clone(),
-            kind: from.kind.into(),
-            size: from.size + more,
-            parameters: map(&[("pool", from.pool)]),
-            source,
-        };
-        let origin = Some(from.id.clone());
-        self.make(new, Volume { id: String::new(), name, origin, mounted: false, ..from }).await
-    }
-
-    async fn expand(&mut self, i: usize) -> Done {
-        let volume = self.volumes[i].clone();
-        if volume.size > 400 * MIB {
-            return Ok(());
-        }
-        let (shared, size, target) = (self.shared.clone(), volume.size + 16 * MIB, self.target(&volume));
-        let (id, kind) = (&volume.id, volume.kind);
-        shared.retry("expand", async || shared.client.expand(id, kind, size).await).await?;
-        self.volumes[i].size = size;
-        if volume.mounted {
-            // A mounted ext4 grows only where the machine grants CAP_SYS_RESOURCE; else at the next staging.
-            let but = if kind == "ext4" { &[Code::FailedPrecondition][..] } else { &[] };
-            let grow = async || shared.client.node_expand(id, kind, &target, size).await;
-            let _ = shared.retry_but("expand on the node", but, grow).await?;
-        }
-        Ok(())
-    }
-
-    async fn modify(&mut self, i: usize) -> Done {
-        let (volume, shared) = (&self.volumes[i], self.shared.clone());
-        if volume.is_subvolume() || volume.kind == "xfs" {
-            return Ok(());
-        }
-        let choices = [
-            ("provisioning", "thick"),
-            ("provisioning", "thin"),
-            ("readAheadKiB", "64"),
-            ("directIO", "false"),
-        ];
-        let choice = map(&[*self.random.pick(&choices).unwrap()]);
-        shared.retry("modify", async || shared.client.modify(&volume.id, choice.clone()).await).await
-    }
-
-    async fn rewind(&mut self, i: usize) -> Done {
-        let id = self.volumes[i].id.clone();
-        let own: Vec<Snapshot> = self.snapshots.iter().filter(|s| s.of.id == id).cloned().collect();
-        let Some(to) = self.random.pick(&own).cloned() else { return Ok(()) };
-        self.close(i).await?;
-        let shared = self.shared.clone();
-        let undo = shared
-            .retry("rewind", async || shared.client.rewind(&id, &to.id).await)
-            .await
-            .map_err(|why| format!("{:?} to {to:?}: {why}", self.volumes[i]))?;
-        self.volumes[i].content = to.of.content;
-        self.forget_undo(&undo).await
-    }
-
-    async fn refresh(&mut self, i: usize) -> Done {
-        let volume = self.volumes[i].clone();
-        let Some(origin) = volume.origin.clone() else { return Ok(()) };
-        let source =
-            self.volumes.iter().find(|other| other.id == origin && other.size <= volume.size).cloned();
-        let cuts: Vec<Snapshot> = self
-            .snapshots
-            .iter()
-            .filter(|snapshot| snapshot.of.id == origin && snapshot.of.size <= volume.size)
-            .cloned()
-            .collect();
-        let from = self.random.pick(&cuts).cloned();
-        let (content, from) = match (source, from) {
-            (Some(source), from) if from.is_none() || self.random.chance(50) => (source.content, None),
-            (_, Some(from)) => (from.of.content, Some(from.id)),
-            _ => return Ok(()),
-        };
-        self.close(i).await?;
-        let shared = self.shared.clone();
-        let undo = shared
-            .retry("refresh", async || shared.client.refresh(&volume.id, from.as_deref()).await)
-            .await
-            .map_err(|why| format!("{volume:?} from {from:?}: {why}"))?;
-        self.volumes[i].content = content;
-        self.forget_undo(&undo).await
-    }
-
-    async fn forget_undo(&mut self, undo: &str) -> Done {
-        let shared = self.shared.clone();
-        shared.retry("delete undo snapshot", async || shared.client.delete_snapshot(undo).await).await
-    }
-
-    /// All of the worker's volumes but one at one moment.
-    async fn group(&mut self, i: usize) -> Done {
-        if self.snapshots.len() > 4 {
-            return self.drop_snapshot().await;
-        }
-        let mut of = self.volumes.clone();
-        of.remove(i);
-        of.truncate(3);
-        if of.is_empty() {
-            return Ok(());
-        }
-        let (name, shared) = (self.name("g"), self.shared.clone());
-        let ids: Vec<String> = of.iter().map(|volume| volume.id.clone()).collect();
-        let group = shared.retry("group snapshot", async || shared.client.group(&name, &ids).await).await?;
-        if group.snapshots.len() != of.len() {
-            return Err(format!("{group:?} has not a member for each of {ids:?}"));
-        }
-        for member in group.snapshots {
-            let of = of.iter().find(|volume| volume.id == member.source_volume_id).cloned();
-            let of = of.ok_or_else(|| format!("{member:?} is of no volume that was asked for"))?;
-            self.keep(member.snapshot_id, of, Some(group.group_snapshot_id.clone()));
-        }
-        Ok(())
-    }
-
     async fn inline(&mut self) -> Done {
         let (handle, shared) = (self.name("inline"), self.shared.clone());
         let target = self.dir.join("pods").join(&handle);
@@ -636,34 +371,6 @@ impl Worker {
         match before.intersection(&after).find(|id| !listed.contains(*id)) {
             None => Ok(()),
             Some(id) => Err(format!("{id} was acknowledged and is not listed")),
-        }
-    }
-
-    async fn drop_snapshot(&mut self) -> Done {
-        if self.snapshots.is_empty() {
-            return Ok(());
-        }
-        let at = self.random.below(self.snapshots.len() as u64) as usize;
-        let shared = self.shared.clone();
-        match self.snapshots[at].group.clone() {
-            None => {
-                let snapshot = self.snapshots.remove(at);
-                self.dies(&snapshot.id);
-                shared
-                    .retry("delete snapshot", async || shared.client.delete_snapshot(&snapshot.id).await)
-                    .await
-            }
-            Some(group) => {
-                let of_group = |snapshot: &Snapshot| snapshot.group.as_ref() == Some(&group);
-                let (members, others) = std::mem::take(&mut self.snapshots).into_iter().partition(of_group);
-                self.snapshots = others;
-                let members: Vec<String> =
-                    Vec::into_iter(members).map(|snapshot: Snapshot| snapshot.id).collect();
-                members.iter().for_each(|id| self.dies(id));
-                shared
-                    .retry("delete group", async || shared.client.delete_group(&group, &members).await)
-                    .await
-            }
         }
     }
 
