@@ -27,7 +27,10 @@ fn here(test: &str) -> bool {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml/run.sh");
     let status = Command::new(script)
-        .args(["--mem", "1G", "--limit", "180", "--module", "nfsd", "--module", "nfsv3", "--module", "nfsv4", "--"])
+        .args([
+            "--mem", "1G", "--limit", "180", "--module", "nfsd", "--module", "nfsv3", "--module", "nfsv4",
+            "--",
+        ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(GUEST, "1")

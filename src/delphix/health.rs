@@ -66,15 +66,13 @@ impl Inner {
         };
         let environment = async {
             match &vdb.environment_id {
-                Some(id) if !record.published.is_empty() => {
-                    Ok(dct.environment(id).await?.map_or(Err(id), Ok))
-                }
+                Some(id) if !record.published.is_empty() => Ok(dct.environment(id).await?.ok_or(id)),
                 _ => Ok(Err(&vdb.id)),
             }
         };
         let jobs = async {
             let of = Filter::eq("target_id", &vdb.id);
-            Ok(dct.first::<Job>(of, Sort::Down("start_time"), 1).await?)
+            dct.first::<Job>(of, Sort::Down("start_time"), 1).await
         };
         let (engine, environment, jobs) = try_join!(engine, environment, jobs)
             .map_err(|failure: crate::backend::delphix::Failure| crate::volume::Error::from(failure))?;

@@ -228,9 +228,7 @@ impl Inner {
                 tracing::warn!(vdb = vdb.id, %error, "a VDB that did not take other bytes cannot be enabled for it either");
                 return Err(failure);
             }
-            if let Err(second) = attempt().await {
-                return Err(second);
-            }
+            attempt().await?;
         }
         let before = intent.timeflow.clone();
         let moved = move |vdb: Option<&Vdb>| {

@@ -44,28 +44,22 @@ impl Source {
     }
 }
 
+/// Answers by DCT and question, and since when they are known.
+type Answers<T> = Mutex<HashMap<(String, String), (Instant, T)>>;
+
 /// Answers that are still believed.
 #[derive(Default)]
 pub(super) struct Names {
-    targets: Mutex<HashMap<(String, String), (Instant, Target)>>,
-    engines: Mutex<HashMap<(String, String), (Instant, Engine)>>,
+    targets: Answers<Target>,
+    engines: Answers<Engine>,
 }
 
-fn fresh<T: Clone>(
-    table: &Mutex<HashMap<(String, String), (Instant, T)>>,
-    key: &(String, String),
-    for_: Duration,
-) -> Option<T> {
+fn fresh<T: Clone>(table: &Answers<T>, key: &(String, String), for_: Duration) -> Option<T> {
     let table = table.lock().unwrap_or_else(PoisonError::into_inner);
     table.get(key).filter(|(at, _)| at.elapsed() < for_).map(|(_, value)| value.clone())
 }
 
-fn keep<T>(
-    table: &Mutex<HashMap<(String, String), (Instant, T)>>,
-    key: (String, String),
-    value: T,
-    for_: Duration,
-) {
+fn keep<T>(table: &Answers<T>, key: (String, String), value: T, for_: Duration) {
     let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
     table.retain(|_, (at, _)| at.elapsed() < for_);
     table.insert(key, (Instant::now(), value));

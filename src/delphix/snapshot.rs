@@ -65,8 +65,8 @@ impl Driver {
 
 /// The VDB that a bookmark is of.
 pub(super) fn vdb_of(bookmark: &Bookmark) -> Option<String> {
-    let points = bookmark.vdbs.iter().filter_map(|point| point.vdb_id.clone());
-    bookmark.vdb_ids.first().cloned().or_else(|| points.last())
+    let mut points = bookmark.vdbs.iter().filter_map(|point| point.vdb_id.clone());
+    bookmark.vdb_ids.first().cloned().or_else(|| points.next_back())
 }
 
 /// Whether something can be made from a bookmark.

@@ -153,12 +153,16 @@ const REFUSED: &[(&str, &str)] = &[
 /// # Errors
 /// [`super::Kind::Invalid`], naming the flag by its place in the list.
 pub fn check(fs: FsType, flags: &[String]) -> Result<MountPlan> {
-    let options = match fs {
+    let options = options_of(fs);
+    check_by(&Grammar { name: fs.as_str(), options, common: COMMON, refused: REFUSED }, flags)
+}
+
+fn options_of(fs: FsType) -> &'static [(&'static str, Value)] {
+    match fs {
         FsType::Ext4 => EXT4,
         FsType::Xfs => XFS,
         FsType::Btrfs => BTRFS,
-    };
-    check_by(&Grammar { name: fs.as_str(), options, common: COMMON, refused: REFUSED }, flags)
+    }
 }
 
 fn check_by(fs: &Grammar, flags: &[String]) -> Result<MountPlan> {

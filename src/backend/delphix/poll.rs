@@ -79,6 +79,9 @@ impl State {
     }
 }
 
+/// Ids of objects of one kind, to be looked at by one search.
+type Batch = (Kind, Vec<String>);
+
 impl Dct {
     /// Waits for the end of a job. Returns it when it is COMPLETED; what it changed may still not show.
     ///
@@ -198,7 +201,7 @@ impl Dct {
     }
 
     /// Takes out what is due, and says when the next is. `None` if nobody waits: the loop has ended then.
-    fn due(&self, loops: &mut Loop) -> Option<(Vec<(Kind, Vec<String>)>, Instant)> {
+    fn due(&self, loops: &mut Loop) -> Option<(Vec<Batch>, Instant)> {
         let now = Instant::now();
         let mut state = self.0.poll.state();
         let all = || state.waiting.values().flat_map(BTreeMap::values);

@@ -8,7 +8,8 @@ use super::data::Data;
 use super::world::{Links, fail};
 use crate::host::{
     Cause, Detached, DirEntry, DirLock, Extent, FileKind, FileMeta, FsStat, FsUsage, Fsck, Host, HostFacts,
-    HostResult, LoopDevice, LoopOptions, MkfsSpec, MountEntry, MountSpec, NfsMount, NfsSource, NfsVersion, Probe, SubvolumeUsage,
+    HostResult, LoopDevice, LoopOptions, MkfsSpec, MountEntry, MountSpec, NfsMount, NfsSource, NfsVersion,
+    Probe, SubvolumeUsage,
 };
 
 /// The programs that are installed, unless a test takes one away.

@@ -72,7 +72,8 @@ impl World {
         let (found, under) = self.there(target, Links::Refuse)?;
         self.entries(under)?;
         self.nfs_answers(source.server)?;
-        let known = |export: &&Export| export.server == source.server && export.path == source.path && export.open;
+        let known =
+            |export: &&Export| export.server == source.server && export.path == source.path && export.open;
         let Some(dev) = self.network.exports.iter().find(known).map(|export| export.dev) else {
             return fail(Cause::Denied, "the server has no such export for this node");
         };
@@ -98,7 +99,9 @@ impl World {
     pub(super) fn waits_for_server(&self, path: &Path) -> bool {
         let at = |mount: &&NfsMount| mount.target == path;
         let mount = self.nfs_mounts().into_iter().rev().find(|mount| at(&mount));
-        mount.and_then(|mount| mount.source).is_some_and(|source| self.network.silent.contains(&source.server))
+        mount
+            .and_then(|mount| mount.source)
+            .is_some_and(|source| self.network.silent.contains(&source.server))
     }
 
     pub(super) fn unmount_dead(&mut self, path: &Path, detach: bool) -> Step<bool> {

@@ -20,7 +20,7 @@ pub(super) fn cause(errno: i32) -> Cause {
         libc::ENOSPC | libc::EDQUOT => Cause::NoSpace,
         libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS | libc::ENOTTY | libc::EXDEV => {
             Cause::Unsupported
-        },
+        }
         // ELOOP is openat2's answer to a symbolic link on a request path.
         libc::ELOOP | libc::ENOTDIR | libc::EISDIR | libc::ENAMETOOLONG | libc::EINVAL | libc::EFBIG => {
             Cause::Invalid

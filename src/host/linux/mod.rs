@@ -22,9 +22,9 @@ mod mounts;
 mod network;
 mod nfs;
 mod probe;
-mod rpc;
 mod programs;
 mod reflink;
+mod rpc;
 mod statmount;
 
 use std::collections::BTreeMap;

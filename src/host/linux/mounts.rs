@@ -145,7 +145,12 @@ pub(super) fn open_context(call: &'static str, fs: &str, about: &Path) -> HostRe
 }
 
 /// Sets the options, key by key, and makes the filesystem.
-pub(super) fn finish(call: &'static str, about: &Path, context: &OwnedFd, spec: &MountSpec) -> HostResult<()> {
+pub(super) fn finish(
+    call: &'static str,
+    about: &Path,
+    context: &OwnedFd,
+    spec: &MountSpec,
+) -> HostResult<()> {
     let said = |error| with_log(fail(call, about, error), context);
     if spec.read_only {
         fsconfig_set_flag(context, "ro").map_err(said)?;

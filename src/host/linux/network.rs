@@ -44,9 +44,13 @@ mod tests {
 
     #[test]
     fn only_addresses_that_others_can_use_are_told_and_those_of_version_four_first() {
-        for (address, expect) in
-            [("127.0.0.1", false), ("::1", false), ("169.254.1.1", false), ("fe80::1", false), ("10.0.0.1", true)]
-        {
+        for (address, expect) in [
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("169.254.1.1", false),
+            ("fe80::1", false),
+            ("10.0.0.1", true),
+        ] {
             assert_eq!(reachable(&address.parse().unwrap()), expect, "{address}");
         }
         let all = addresses().unwrap();

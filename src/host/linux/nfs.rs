@@ -45,7 +45,12 @@ pub(super) fn mount(source: &NfsSource, target: &Path, spec: &MountSpec) -> Host
         let made = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes(spec)).map_err(said)?;
         return attach(made.as_fd(), onto.as_fd()).at(CALL, target);
     }
-    Err(HostError::new(CALL, &device, Cause::Unsupported, "the server speaks no version of NFS that is asked for"))
+    Err(HostError::new(
+        CALL,
+        &device,
+        Cause::Unsupported,
+        "the server speaks no version of NFS that is asked for",
+    ))
 }
 
 /// Everything that the kernel has to be told, what was asked for last.
@@ -103,7 +108,10 @@ pub(super) fn mounts() -> HostResult<Vec<NfsMount>> {
 
 fn of_line(line: mountinfo::Line) -> NfsMount {
     let option = |wanted: &str| {
-        line.super_options.split(',').filter_map(|option| option.split_once('=')).find(|(key, _)| *key == wanted)
+        line.super_options
+            .split(',')
+            .filter_map(|option| option.split_once('='))
+            .find(|(key, _)| *key == wanted)
     };
     let source = || {
         let server: IpAddr = option("addr")?.1.parse().ok()?;
@@ -168,10 +176,11 @@ mod tests {
         fn check(server: &str, version: NfsVersion, asked: &[&str], expect: &str) {
             let options_asked = asked.iter().map(|key| ((*key).to_owned(), None)).collect();
             let spec = MountSpec { options: options_asked, ..MountSpec::default() };
-            let all: Vec<String> = options(server.parse().unwrap(), "10.9.9.9".parse().unwrap(), version, &spec)
-                .into_iter()
-                .map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}")))
-                .collect();
+            let all: Vec<String> =
+                options(server.parse().unwrap(), "10.9.9.9".parse().unwrap(), version, &spec)
+                    .into_iter()
+                    .map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}")))
+                    .collect();
             assert_eq!(all.join(","), expect);
         }
         let four = NfsVersion::V4(Some(2));

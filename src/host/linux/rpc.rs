@@ -53,7 +53,9 @@ fn dial(server: IpAddr, port: u16, what: &str) -> HostResult<TcpStream> {
     let said = |error: std::io::Error| {
         let hint = match error.kind() {
             std::io::ErrorKind::TimedOut => "; a firewall between this node and the server may drop it",
-            std::io::ErrorKind::ConnectionRefused => "; the service does not run there, or a firewall refuses it",
+            std::io::ErrorKind::ConnectionRefused => {
+                "; the service does not run there, or a firewall refuses it"
+            }
             _ => "",
         };
         refuse(server, port, what, &format!("{error}{hint}"))
@@ -71,7 +73,13 @@ fn refuse(server: IpAddr, port: u16, what: &str, why: &str) -> HostError {
 }
 
 /// Calls one procedure without credentials; the words of its result.
-fn call(stream: &mut TcpStream, program: u32, version: u32, procedure: u32, args: &[u32]) -> Result<Vec<u32>, String> {
+fn call(
+    stream: &mut TcpStream,
+    program: u32,
+    version: u32,
+    procedure: u32,
+    args: &[u32],
+) -> Result<Vec<u32>, String> {
     const ID: u32 = 0x6f66_6673;
     // Call, RPC version 2, then no credentials and no verifier.
     let head = [ID, 0, 2, program, version, procedure, 0, 0, 0, 0];

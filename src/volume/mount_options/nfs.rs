@@ -123,9 +123,8 @@ pub fn check_nfs(flags: &[String]) -> Result<NfsPlan> {
         return refuse("asks for two versions of NFS");
     }
     // What the driver sets itself, because it follows from the server's address and from the version.
-    plan.options.retain(|(key, _)| {
-        !["vers", "nfsvers", "proto", "tcp", "nolock", "hard"].contains(&key.as_str())
-    });
+    plan.options
+        .retain(|(key, _)| !["vers", "nfsvers", "proto", "tcp", "nolock", "hard"].contains(&key.as_str()));
     Ok(NfsPlan { plan, version: versions.pop() })
 }
 
@@ -154,7 +153,11 @@ mod tests {
         check("nfsvers=3 local_lock=all", Some(NfsVersion::V3), "local_lock=all");
         check("vers=4.1 vers=4.1", Some(NfsVersion::V4(Some(1))), "");
         check("vers=4 nfsvers=4 proto=tcp6", Some(NfsVersion::V4(None)), "");
-        check("rsize=65536 wsize=65536 nconnect=4 timeo=600 retrans=2 sec=sys", None, "rsize=65536 wsize=65536 nconnect=4 timeo=600 retrans=2 sec=sys");
+        check(
+            "rsize=65536 wsize=65536 nconnect=4 timeo=600 retrans=2 sec=sys",
+            None,
+            "rsize=65536 wsize=65536 nconnect=4 timeo=600 retrans=2 sec=sys",
+        );
         check("ro soft actimeo=0 lookupcache=none", None, "soft actimeo=0 lookupcache=none");
         assert!(asked("ro").unwrap().plan.read_only);
     }
