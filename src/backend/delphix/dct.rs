@@ -331,5 +331,8 @@ pub(super) fn id_of(item: &Value) -> Option<String> {
 
 /// The object, if it has an id: without one nothing can be done with it.
 pub(super) fn read<T: Object>(item: Value) -> Option<T> {
+    if !item.is_object() {
+        return None;
+    }
     serde_json::from_value(item).ok().filter(|object: &T| !object.id().is_empty())
 }

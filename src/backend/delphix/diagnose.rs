@@ -81,7 +81,7 @@ fn certificate(error: &rustls::Error, settings: &DctSettings, shown: &str) -> St
                 "the certificate of {shown} is not valid yet; check the clocks of the DCT and of this machine"
             )
         }
-        Bad::UnknownIssuer => {
+        Bad::UnknownIssuer | Bad::BadSignature => {
             format!(
                 "the certificate of {shown} is not from {ca}; put the authority that signed it into ca-file"
             )

@@ -24,7 +24,10 @@ impl Key {
     /// The key that a file holds, with or without the word `apk`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Key, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?.trim();
-        let text = text.strip_prefix("apk ").unwrap_or(text).trim();
+        let text = match text.strip_prefix("apk") {
+            Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim(),
+            _ => text,
+        };
         if text.is_empty() {
             return Err("holds no key; write the API key of the DCT into it".to_owned());
         }
@@ -66,7 +69,8 @@ mod tests {
         check("1.abc\n", Ok("apk 1.abc"));
         check(" apk 1.abc ", Ok("apk 1.abc"));
         check("\n", Err("holds no key"));
-        check("apk \n", Err("does not hold"));
+        check("apk \n", Err("holds no key"));
+        check("apkeeper", Ok("apk apkeeper"));
         check("two words", Err("does not hold"));
         check("k\u{e4}y", Err("does not hold"));
         assert_eq!(Key::parse(b"1.abc").unwrap().redact("bad 1.abc!"), "bad <redacted>!");

@@ -365,6 +365,25 @@ fn ended(job: Job, shown: &str) -> Result<Job> {
 }
 
 #[cfg(test)]
+impl Dct {
+    /// Whether the loop does not run.
+    pub(super) fn idle(&self) -> bool {
+        !self.0.poll.state().running
+    }
+
+    /// The same, once it has had the chance to end.
+    pub(super) async fn idle_soon(&self) -> bool {
+        for _ in 0..2000 {
+            if self.idle() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

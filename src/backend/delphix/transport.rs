@@ -123,10 +123,16 @@ impl Transport {
         format!("DCT `{}` ({})", self.settings.name, self.place.shown)
     }
 
-    /// Sends a request and reads a successful answer of JSON.
+    /// Sends a request and reads a successful answer, which is an object of JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T> {
         let answer = self.send(ask).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| self.broken(ask.op, &error.to_string()))
+        // Asked for first, as a list would be taken for the fields of an object in their order.
+        let value: Value =
+            serde_json::from_slice(&answer.body).map_err(|error| self.broken(ask.op, &error.to_string()))?;
+        if !value.is_object() {
+            return Err(self.broken(ask.op, "it is no object"));
+        }
+        serde_json::from_value(value).map_err(|error| self.broken(ask.op, &error.to_string()))
     }
 
     /// The answer to `op` is not what it should be.

@@ -1,1 +1,0 @@
-//! Promises of the client, over the simulator in this process.
