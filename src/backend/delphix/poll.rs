@@ -54,9 +54,6 @@ struct Waiter {
 /// Gets what was seen; says whether its waiter has all it waits for.
 type Tell = Box<dyn FnMut(Seen<'_>) -> bool + Send>;
 
-/// Ids of a kind that are asked for together.
-type Batch = (Kind, Vec<String>);
-
 /// What was seen of an id.
 enum Seen<'a> {
     /// The object as it came.
