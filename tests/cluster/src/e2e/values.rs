@@ -15,6 +15,9 @@ pub(crate) fn of(tag: &str, content: &str, authority: &[u8]) -> Value {
     let mut sidecars = json!({"provisioner": image("csi-provisioner"), "resizer": image("csi-resizer"),
             "snapshotter": image("csi-snapshotter"), "snapshotMetadata": image("csi-snapshot-metadata")});
     sidecars["provisioner"]["capacityPollInterval"] = json!("3s");
+    // One object a second is its default: a new class would wait behind the others for minutes.
+    sidecars["provisioner"]["extraArgs"] =
+        json!(["--kube-api-capacity-qps=50", "--kube-api-capacity-burst=50"]);
     sidecars["snapshotMetadata"]["enabled"] = json!(true);
     sidecars["snapshotMetadata"]["caBundle"] = json!(base64(authority));
     let class = |name: &str, fs: &str, binding: &str, more: Value| {

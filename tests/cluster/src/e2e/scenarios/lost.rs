@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use offshoot_cluster::Spec;
 
-use crate::objects::{CLAIM, NODE, POD, SNAPSHOT, VOLUME, condition, text};
+use crate::objects::{CLAIM, NODE, POD, SNAPSHOT, VOLUME, condition, name, text};
 use crate::setup::{Env, OFFSHOOT, POOL, seen};
 use crate::space::{Claim, LIMIT, Pod, Space, until};
 
@@ -30,11 +30,12 @@ pub(crate) async fn run(space: Rc<Space>) -> Result<()> {
     env.cluster.replace(cluster);
     env.objects.delete(NODE, "", NODE_C, None).await?;
     tried?;
-    until("the lost node's agent is gone", LIMIT, async || {
-        let agents = env.objects.list(POD, OFFSHOOT).await?;
-        Ok((!agents.iter().any(|pod| text(pod, "/spec/nodeName") == NODE_C)).then_some(()))
-    })
-    .await?;
+    // Kubernetes would delete the agent's pod after a minute.
+    for pod in env.objects.list(POD, OFFSHOOT).await? {
+        if text(&pod, "/spec/nodeName") == NODE_C {
+            env.objects.delete(POD, OFFSHOOT, &name(&pod), Some(0)).await?;
+        }
+    }
     env.wait_driver().await
 }
 
