@@ -13,7 +13,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/offshoot-chart.XXXXXX")
 pids=()
 cleanup() {
     local pid
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    # At once: an API server whose etcd has gone first waits for it for minutes.
+    for pid in "${pids[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     rm -rf "$work"
 }
