@@ -244,8 +244,8 @@ pub trait Host: Send + Sync + 'static {
 
     // ---- the machine
 
-    /// The addresses by which other machines can reach this one: no loopback, no link-local ones. Addresses of version 4
-    /// first, those of the lowest interface first.
+    /// The addresses by which other machines can reach this one: no loopback, no link-local ones. The one that
+    /// the default route takes comes first, then those of version 4.
     fn addresses(&self) -> HostResult<Vec<IpAddr>>;
 
     /// Facts that do not change while the machine runs.

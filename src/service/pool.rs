@@ -113,7 +113,7 @@ impl Pool {
 }
 
 /// Runs a call that blocks on a thread made for it.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(call).await {

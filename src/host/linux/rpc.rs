@@ -22,6 +22,8 @@ const PORT_MAPPER: u32 = 100_000;
 const PORT_MAPPER_PORT: u16 = 111;
 const GETPORT: u32 = 3;
 const TCP: u32 = 6;
+const GETADDR: u32 = 3;
+const TCP6: u32 = u32::from_be_bytes(*b"tcp6");
 
 /// An answer that is longer than this is none of the procedures that are called here.
 const MAX_ANSWER: usize = 1024;
@@ -36,9 +38,16 @@ pub(super) fn answers(server: IpAddr, version: NfsVersion) -> HostResult<IpAddr>
     if version == NfsVersion::V3 {
         let what = "the port mapper that NFSv3 needs";
         let mut mapper = dial(server, PORT_MAPPER_PORT, what)?;
-        let answer = call(&mut mapper, PORT_MAPPER, 2, GETPORT, &[MOUNT, 3, TCP, 0])
-            .map_err(|why| said(PORT_MAPPER_PORT, what, why))?;
-        let port = answer.first().copied().and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+        // The old question is about version 4 of IP only; the newer one names the transport, and is answered with an address.
+        let asked = match server {
+            IpAddr::V4(_) => call(&mut mapper, PORT_MAPPER, 2, GETPORT, &[MOUNT, 3, TCP, 0]),
+            IpAddr::V6(_) => call(&mut mapper, PORT_MAPPER, 3, GETADDR, &[MOUNT, 3, 4, TCP6, 0, 0]),
+        };
+        let answer = asked.map_err(|why| said(PORT_MAPPER_PORT, what, why))?;
+        let port = match server {
+            IpAddr::V4(_) => answer.first().copied().and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+            IpAddr::V6(_) => universal_port(&answer).unwrap_or(0),
+        };
         if port == 0 {
             let why = "it knows no mount service of version 3 over TCP; use NFSv4, or start it there";
             return Err(refuse(server, PORT_MAPPER_PORT, what, why));
@@ -106,6 +115,16 @@ fn call(
     result(ID, &answer)
 }
 
+/// The port at the end of a universal address (RFC 5665), such as `::1.173.173`.
+fn universal_port(answer: &[u32]) -> Option<u16> {
+    let (len, words) = answer.split_first()?;
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    let text = std::str::from_utf8(bytes.get(..*len as usize)?).ok()?;
+    let mut parts = text.rsplit('.').map(|part| part.parse::<u8>().ok());
+    let (low, high) = (parts.next()??, parts.next()??);
+    Some(u16::from_be_bytes([high, low]))
+}
+
 /// The result of an accepted call.
 fn result(id: u32, answer: &[u8]) -> Result<Vec<u32>, String> {
     let words: Vec<u32> =
@@ -149,6 +168,23 @@ mod tests {
         check(&[8, 1, 0, 0, 0, 0], Err("no such service"));
         check(&[7, 1, 0, 0, u32::MAX, 0], Err("failed"));
         check(&[], Err("no such service"));
+    }
+
+    #[test]
+    fn the_port_of_a_universal_address_is_its_last_two_numbers() {
+        fn check(text: &str, expect: Option<u16>) {
+            let mut words = vec![u32::try_from(text.len()).unwrap()];
+            let mut bytes = text.as_bytes().to_vec();
+            bytes.resize(text.len().div_ceil(4) * 4, 0);
+            words.extend(bytes.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())));
+            assert_eq!(universal_port(&words), expect, "{text}");
+        }
+        check("::1.173.173", Some(44_461));
+        check("fd00::5.8.1", Some(2049));
+        check("::", None);
+        check("", None);
+        check("::1.300.1", None);
+        assert_eq!(universal_port(&[99, 0]), None);
     }
 
     #[test]

@@ -16,4 +16,6 @@ mod uses;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use mounts::{mount_flag, still_used};
+pub(crate) use publish::{not_empty, target_error};
 pub(super) use uses::{Mounted, Uses};

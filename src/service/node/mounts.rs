@@ -234,11 +234,7 @@ impl Inner {
         let (host, path) = (self.host.clone(), path.to_owned());
         blocking(move || match host.unmount(&path) {
             Ok(_) => Ok(()),
-            Err(error) if error.cause == Cause::Busy => Err(Error::precondition(format!(
-                "{} is still in use: stop what uses it, then ask again ({})",
-                path.display(),
-                error.detail
-            ))),
+            Err(error) if error.cause == Cause::Busy => Err(still_used(&path, &error)),
             Err(error) => Err(error.into()),
         })
         .await
@@ -289,7 +285,14 @@ fn spec(
     Ok(MountSpec { fs: fs.as_str().to_owned(), options, read_only: wanted.read_only, flags })
 }
 
-fn mount_flag(flag: GenericFlag) -> MountFlag {
+/// The error for a mount that programs use.
+pub(crate) fn still_used(path: &Path, error: &HostError) -> Error {
+    let at = path.display();
+    Error::precondition(format!("{at} is still in use: stop what uses it, then ask again ({})", error.detail))
+}
+
+/// A flag of the request as the host takes it.
+pub(crate) fn mount_flag(flag: GenericFlag) -> MountFlag {
     match flag {
         GenericFlag::NoExec => MountFlag::NoExec,
         GenericFlag::NoAtime => MountFlag::NoAtime,

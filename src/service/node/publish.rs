@@ -205,14 +205,7 @@ impl Inner {
         let (host, target) = (self.host.clone(), target.to_owned());
         blocking(move || match host.remove_target(&target) {
             Ok(_) => Ok(()),
-            Err(error) if error.cause == Cause::NotEmpty => {
-                let text = format!(
-                    "{TARGET}: {} is unmounted but not empty: something wrote there while no volume was mounted; look at \
-                     it, move away what is needed, and ask again",
-                    target.display()
-                );
-                Err(Error::precondition(text))
-            }
+            Err(error) if error.cause == Cause::NotEmpty => Err(not_empty(TARGET, &target)),
             Err(error) => Err(error.into()),
         })
         .await
@@ -239,8 +232,17 @@ impl Inner {
     }
 }
 
+/// The error for a target that was written to while nothing was mounted there.
+pub(crate) fn not_empty(field: &str, target: &Path) -> Error {
+    Error::precondition(format!(
+        "{field}: {} is unmounted but not empty: something wrote there while no volume was mounted; look at it, move away \
+         what is needed, and ask again",
+        target.display()
+    ))
+}
+
 /// Why a target could not be made.
-pub(super) fn target_error(error: HostError) -> Error {
+pub(crate) fn target_error(error: HostError) -> Error {
     match error.cause {
         Cause::Exists => Error::precondition(format!("{TARGET}: {error}: remove it, then ask again")),
         _ => Error::from(error).context(TARGET),
