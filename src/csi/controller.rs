@@ -10,7 +10,7 @@ use crate::proto::csi::*;
 use crate::service::api;
 use crate::volume::names::{check_name, check_node_id};
 use crate::volume::params::{CreateParams, MutableParams, SnapshotParams};
-use crate::volume::{Error, Result as Outcome};
+use crate::volume::Result as Outcome;
 
 /// A checked request for a new volume.
 pub(super) fn new_volume(request: CreateVolumeRequest) -> Outcome<api::CreateVolume> {
@@ -346,15 +346,7 @@ impl Edge {
     fn list_snapshots_of(&self, request: ListSnapshotsRequest) -> Outcome<ListSnapshotsResponse> {
         let ListSnapshotsRequest { max_entries, starting_token, source_volume_id, snapshot_id, secrets: _ } =
             request;
-        // What is not an id fits nothing; only what cannot even be a string of CSI is refused.
-        for (field, id) in [("source_volume_id", &source_volume_id), ("snapshot_id", &snapshot_id)] {
-            if id.len() > 128 {
-                return Err(Error::invalid(
-                    field,
-                    format!("is {} bytes long; at most 128 are taken", id.len()),
-                ));
-            }
-        }
+        parse::filter_ids(&source_volume_id, &snapshot_id)?;
         let service = self.service()?;
         let filter = api::SnapshotFilter { volume: source_volume_id, snapshot: snapshot_id };
         let page = service.list_snapshots(&filter, &starting_token, entries(max_entries))?;

@@ -19,7 +19,7 @@ use crate::proto::offshoot::*;
 use crate::service::Watch;
 use crate::service::api::{CopyProgress, RefreshFrom};
 use crate::volume::names::check_pool_name;
-use crate::volume::{Error, ObjectId, Result as Outcome};
+use crate::volume::{Error, Kind, ObjectId, Result as Outcome};
 
 #[tonic::async_trait]
 impl DataCopies for Edge {
@@ -29,8 +29,11 @@ impl DataCopies for Edge {
         &self,
         request: Request<RewindVolumeRequest>,
     ) -> Result<Response<RewindVolumeResponse>, Status> {
-        let RewindVolumeRequest { volume_id, snapshot_id, secrets: _ } = request.into_inner();
+        let RewindVolumeRequest { volume_id, snapshot_id, secrets: _, timestamp } = request.into_inner();
         let done = async {
+            if !timestamp.is_empty() {
+                return Err(only_snapshots("timestamp"));
+            }
             let volume_id = parse::id("volume_id", volume_id)?;
             let snapshot = parse::id("snapshot_id", snapshot_id)?;
             let replaced = self.service()?.rewind_volume(&volume_id, &snapshot).await?;
@@ -157,6 +160,13 @@ impl DataCopies for Edge {
         answer(Rpc::WatchProgress, watch())
     }
 
+    async fn import_volume(
+        &self,
+        _: Request<ImportVolumeRequest>,
+    ) -> Result<Response<ImportVolumeResponse>, Status> {
+        answer(Rpc::ImportVolume, Err(nothing_to_import()))
+    }
+
     async fn diagnose(&self, _: Request<DiagnoseRequest>) -> Result<Response<DiagnoseResponse>, Status> {
         let done = async {
             let checks = self.service()?.diagnose().await;
@@ -166,11 +176,25 @@ impl DataCopies for Edge {
     }
 }
 
+/// The answer of every driver whose volumes lie in pools.
+pub(crate) fn nothing_to_import() -> Error {
+    let why = "volumes are imported into the Delphix driver only; name its socket with --socket";
+    Error::new(Kind::Unsupported, why)
+}
+
+/// What other backends have and the local one has not.
+fn only_snapshots(field: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("{field}: this backend keeps snapshots only; name one of those"))
+}
+
 fn refresh_from(given: Option<refresh_volume_request::From>) -> Outcome<RefreshFrom> {
     use refresh_volume_request::From;
     match parse::required("from", given)? {
         From::SnapshotId(id) => parse::id("from.snapshot_id", id).map(RefreshFrom::Snapshot),
         From::SourceNow(true) => Ok(RefreshFrom::SourceNow),
+        From::Timestamp(_) => Err(only_snapshots("from.timestamp")),
+        From::BackendSnapshotId(_) => Err(only_snapshots("from.backend_snapshot_id")),
+        From::BookmarkId(_) => Err(only_snapshots("from.bookmark_id")),
         From::SourceNow(false) => {
             Err(Error::invalid("from.source_now", "is false; leave it out, or give true"))
         }
@@ -236,7 +260,7 @@ async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::{Kind, PoolId, VolumeId};
+    use crate::volume::{PoolId, VolumeId};
     use tokio::sync::broadcast;
 
     fn step(id: ObjectId, done: u64, ended: Option<bool>) -> CopyProgress {

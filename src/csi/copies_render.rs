@@ -150,7 +150,7 @@ pub(super) fn progress(step: &CopyProgress) -> pb::Progress {
 }
 
 /// One thing that was looked at.
-pub(super) fn check(check: Check) -> pb::Check {
+pub(in crate::csi) fn check(check: Check) -> pb::Check {
     let status = match check.status {
         CheckStatus::Ok => pb::check::Status::Ok,
         CheckStatus::Warn => pb::check::Status::Warn,

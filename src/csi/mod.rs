@@ -18,6 +18,7 @@ mod render;
 pub mod agent;
 mod controller;
 mod copies;
+pub mod delphix;
 mod copies_render;
 
 mod group;
@@ -41,6 +42,7 @@ use crate::proto::csi::snapshot_metadata_server::SnapshotMetadataServer;
 use crate::proto::offshoot::data_copies_server::DataCopiesServer;
 use crate::service::Service;
 use crate::volume::{Error, Kind, Result};
+pub(crate) use copies::nothing_to_import;
 use rpc::Rpc;
 use server::MAX_REQUEST;
 

@@ -139,7 +139,7 @@ impl Node for Edge {
         let done = async {
             let pools = self.service()?.storage_health().await;
             let findings =
-                pools.iter().flat_map(|(pool, faults)| faults.iter().map(move |fault| finding(pool, fault)));
+                pools.iter().flat_map(|(pool, faults)| faults.iter().map(move |fault| finding("pool", pool, fault)));
             Ok(NodeGetStorageHealthResponse { backend_health: findings.collect() })
         };
         answer(Rpc::NodeGetStorageHealth, done.await)
@@ -222,7 +222,7 @@ fn publish(request: NodePublishVolumeRequest) -> Outcome<Publish> {
     Ok(Publish { node, target, read_only: readonly, inline })
 }
 
-fn usage(used: VolumeUsed) -> Vec<VolumeUsage> {
+pub(super) fn usage(used: VolumeUsed) -> Vec<VolumeUsage> {
     let count = |unit: Unit, total: u64, used: u64, available: u64| VolumeUsage {
         available: render::number(available),
         total: render::number(total),
@@ -247,7 +247,7 @@ fn usage(used: VolumeUsed) -> Vec<VolumeUsage> {
     }
 }
 
-fn finding(pool: &str, fault: &Fault) -> StorageBackendHealth {
+pub(super) fn finding(kind: &str, name: &str, fault: &Fault) -> StorageBackendHealth {
     let status = match fault.severity {
         Severity::Degraded => StorageHealthErrorType::StorageDegraded,
         Severity::Inaccessible | Severity::DataLoss => StorageHealthErrorType::StorageUnreachable,
@@ -255,7 +255,7 @@ fn finding(pool: &str, fault: &Fault) -> StorageBackendHealth {
     StorageBackendHealth {
         status: status as i32,
         reason: fault.reason.to_owned(),
-        message: format!("pool {pool}: {}", fault.message),
+        message: format!("{kind} {name}: {}", fault.message),
         // A pool in trouble hits every use.
         volume_capability: None,
     }

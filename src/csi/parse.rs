@@ -177,6 +177,17 @@ pub(super) fn source(given: Option<pb::VolumeContentSource>) -> Result<Option<So
     }
 }
 
+/// The ids by which snapshots are listed. What is not an id fits nothing; only what cannot even be a string of CSI is
+/// refused.
+pub(super) fn filter_ids(source_volume_id: &str, snapshot_id: &str) -> Result<()> {
+    for (field, id) in [("source_volume_id", source_volume_id), ("snapshot_id", snapshot_id)] {
+        if id.len() > 128 {
+            return Err(Error::invalid(field, format!("is {} bytes long; at most 128 are taken", id.len())));
+        }
+    }
+    Ok(())
+}
+
 /// The places from which an object must be reachable. `preferred` only orders these, and there is one place here.
 pub(super) fn requisite(given: Option<pb::TopologyRequirement>) -> Vec<Segments> {
     given.unwrap_or_default().requisite.into_iter().map(|topology| topology.segments).collect()

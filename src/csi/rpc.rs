@@ -51,7 +51,7 @@ rpcs! {
     }
     "offshoot.v1.DataCopies" {
         RewindVolume, RefreshVolume, GetLineage, ListPools, CreatePool, DeletePool, ListOrphans, ReapOrphans,
-        WatchProgress, Diagnose,
+        WatchProgress, ImportVolume, Diagnose,
     }
     "offshoot.agent.v1.Agent" { FindName, CutGroup, AllowRead, ReadSnapshot, CreateVolumeFrom }
     "offshoot.agent.v1.Enrolment" { Enrol }

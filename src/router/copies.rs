@@ -11,6 +11,7 @@ use super::merge::fitting;
 use super::metadata::Messages;
 use super::{Router, clients};
 use crate::csi::rpc::Rpc;
+use crate::csi::nothing_to_import;
 use crate::proto::offshoot::check::Status as Finding;
 use crate::proto::offshoot::data_copies_server::DataCopies;
 use crate::proto::offshoot::*;
@@ -137,6 +138,13 @@ impl DataCopies for Router {
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
         let (head, message) = Head::split(request);
         answer(Rpc::WatchProgress, self.watch(head, message).await)
+    }
+
+    async fn import_volume(
+        &self,
+        _: Request<ImportVolumeRequest>,
+    ) -> Result<Response<ImportVolumeResponse>, Status> {
+        answer(Rpc::ImportVolume, Err(nothing_to_import().into()))
     }
 
     async fn diagnose(

@@ -258,6 +258,7 @@ fn copies(rpc: Rpc, ids: &Ids) -> Option<Vec<u8>> {
             volume_id: ids.volume.clone(),
             snapshot_id: ids.old.clone(),
             secrets: secrets(),
+            timestamp: String::new(),
         }
         .encode_to_vec(),
         Rpc::RefreshVolume => own::RefreshVolumeRequest {
