@@ -21,6 +21,8 @@ pub const DEFAULT_ENDPOINT: &str = "/run/offshoot/csi.sock";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/offshoot";
 /// The driver's name if nothing is said.
 pub const DEFAULT_DRIVER_NAME: &str = "csi.offshoot.dev";
+/// The Delphix driver's name if nothing is said.
+pub const DEFAULT_DELPHIX_NAME: &str = "delphix.csi.offshoot.dev";
 /// The part of each pool that is kept free if nothing is said.
 pub const DEFAULT_RESERVE: Share = Share::Permille(20);
 /// How long a filesystem may be frozen if nothing is said.
@@ -43,7 +45,7 @@ macro_rules! options {
 
             $($own)*
 
-            /// Driver name, as StorageClasses say it [default: csi.offshoot.dev]
+            /// Driver name, as StorageClasses say it [default: csi.offshoot.dev, or delphix.csi.offshoot.dev]
             #[arg(long, env = "OFFSHOOT_DRIVER_NAME", value_name = "NAME")]
             pub driver_name: Option<$crate::config::DriverName>,
 
@@ -152,11 +154,13 @@ macro_rules! machine_options {
 }
 
 mod controller;
+mod delphix;
 mod node;
 mod serve;
 mod values;
 
 pub use controller::{AgentsFrom, ControllerConfig, ControllerOptions, KeysFrom};
+pub use delphix::{DelphixConfig, DelphixOptions, DelphixNode};
 pub use node::{
     DEFAULT_AGENT_LISTEN, DEFAULT_ENROL_DIR, DEFAULT_ENROL_PORT, Identity, NodeConfig, NodeOptions,
 };

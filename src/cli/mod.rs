@@ -9,8 +9,10 @@ mod changed;
 pub mod client;
 mod completions;
 mod controller;
+mod delphix;
 mod doctor;
 mod group;
+mod import;
 mod kubectl;
 mod machine;
 mod node;
@@ -55,6 +57,7 @@ enum Command {
     Serve(Box<serve::Serve>),
     Node(Box<node::Node>),
     Controller(Box<controller::Controller>),
+    Delphix(delphix::Delphix),
     Doctor(doctor::Doctor),
     Pool(pool::Pool),
     #[command(visible_alias = "vol")]
@@ -66,6 +69,7 @@ enum Command {
     Rewind(replace::Rewind),
     Refresh(replace::Refresh),
     Changed(changed::Changed),
+    Import(import::Import),
     Orphans(orphans::Orphans),
     Certificates(certificates::Certificates),
     Completions(completions::Completions),
@@ -79,6 +83,7 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Node(node) => node.run(),
             Command::Controller(controller) => controller.run(),
+            Command::Delphix(delphix) => delphix.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Pool(pool) => pool.run(),
             Command::Volume(volume) => volume.run(),
@@ -88,6 +93,7 @@ impl Cli {
             Command::Rewind(rewind) => rewind.run(),
             Command::Refresh(refresh) => refresh.run(),
             Command::Changed(changed) => changed.run(),
+            Command::Import(import) => import.run(),
             Command::Orphans(orphans) => orphans.run(),
             Command::Certificates(certificates) => certificates.run(),
             Command::Completions(completions) => completions.run(&mut Cli::command()),

@@ -67,6 +67,10 @@ impl Session {
         Ok(Session { channel, unreachable: Mutex::default() })
     }
 
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(super) fn controller(&self) -> ControllerClient<Channel> {
         ControllerClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }

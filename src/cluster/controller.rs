@@ -38,6 +38,11 @@ impl Cluster {
         Ok(Cluster { client, namespace })
     }
 
+    /// The way to the API server, and the namespace of this process.
+    pub(super) fn parts(&self) -> (&Client, &str) {
+        (&self.client, &self.namespace)
+    }
+
     /// The agents behind `service`, from now on.
     pub fn agents(&self, service: &str, stop: CancellationToken) -> Slices {
         Slices::watch(self.client.clone(), &self.namespace, service, stop)

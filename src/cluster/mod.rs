@@ -8,6 +8,7 @@ pub mod access;
 pub mod checks;
 pub mod claims;
 pub mod controller;
+pub mod delphix;
 pub mod discover;
 pub mod driver;
 pub mod enrol;
