@@ -8,6 +8,8 @@
 #
 # A mounted ext4 grows only with CAP_SYS_RESOURCE. Where this machine withholds it, the cases with ext4 run inside a user-mode kernel
 # (tests/uml), which does not.
+#
+# The case `delphix` is the Delphix driver before a simulated DCT, whose volumes are real NFS exports; it always runs in there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -31,6 +33,47 @@ secrets() {
         NodeStageVolume NodePublishVolume CreateSnapshot DeleteSnapshot ControllerExpandVolume ControllerModifyVolume ListSnapshots GetSnapshot; do
         printf '%sSecret:\n  password: marker-of-%s\n' "$call" "$call"
     done
+}
+
+write_secrets_and_check() {
+    secrets >"$work/secrets.yaml"
+    cat >"$work/check.sh" <<'CHECK'
+#!/bin/sh
+if [ -d "$1" ]; then echo directory; elif [ -f "$1" ] || [ -b "$1" ]; then echo file; elif [ -e "$1" ]; then echo other; else echo not_found; fi
+CHECK
+    chmod +x "$work/check.sh"
+}
+
+# Runs csi-sanity with what is prepared in $work. Its further options come as arguments.
+run_sanity() { # NAME [OPTION…]
+    local name=$1 skipped unexpected
+    shift
+    # The expanded size is odd by one byte on purpose.
+    if ! "$sanity" "${sockets[@]}" --csi.mountdir "$work/mnt/target" --csi.stagingdir "$work/mnt/staging" \
+        --csi.testvolumesize 536870912 --csi.testvolumeexpandsize 805306369 --csi.testvolumeparameters "$work/parameters.yaml" \
+        --csi.secrets "$work/secrets.yaml" --csi.checkpathcmd "$work/check.sh" "$@" \
+        --ginkgo.json-report "$work/report.json" --ginkgo.no-color >"$work/sanity.log" 2>&1; then
+        sed -n '/\[FAIL\]/,$p' "$work/sanity.log" | tail -60
+        grep -B2 -A25 '• \[FAILED\]' "$work/sanity.log" | head -150 || true
+        echo "the server's last words:"
+        tail -30 "$work/server.log"
+        echo "conformance: $name: FAILED"
+        [ -n "${CONFORMANCE_KEEP:-}" ] && cp "$work/sanity.log" "$work/server.log" "$CONFORMANCE_KEEP/"
+        return 1
+    fi
+    # Which specs did not run, against the list of those that may. A line `[CASE] …` counts for that case only.
+    skipped=$(jq -r '.[].SpecReports[] | select(.LeafNodeType == "It" and (.State == "skipped" or .State == "pending"))
+        | ((.ContainerHierarchyTexts // []) + [.LeafNodeText]) | join(" ")' "$work/report.json")
+    unexpected=$(grep -vxFf <(sed -e 's/ *#.*//' -e "s/^\[$name\] //" "$skips") <<<"$skipped" | grep . || true)
+    if [ -n "$unexpected" ]; then
+        echo "conformance: $name: skipped what $skips does not allow:"
+        echo "$unexpected"
+        return 1
+    fi
+    if grep -q 'marker-of-' "$work/server.log"; then
+        echo "conformance: $name: a secret reached the log"
+        return 1
+    fi
 }
 
 work=
@@ -87,36 +130,9 @@ run_case() { # NAME POOL ACCESS PARAMETERS ROLES
     fi
     tr ',' '\n' <<<"$parameters" >"$work/parameters.yaml"
     sed -i 's/^ *//' "$work/parameters.yaml"
-    secrets >"$work/secrets.yaml"
-    cat >"$work/check.sh" <<'CHECK'
-#!/bin/sh
-if [ -d "$1" ]; then echo directory; elif [ -f "$1" ] || [ -b "$1" ]; then echo file; elif [ -e "$1" ]; then echo other; else echo not_found; fi
-CHECK
-    chmod +x "$work/check.sh"
-    # The expanded size is odd by one byte on purpose.
-    if ! "$sanity" "${sockets[@]}" --csi.mountdir "$work/mnt/target" --csi.stagingdir "$work/mnt/staging" \
-        --csi.testvolumeaccesstype "$access" --csi.testvolumesize 536870912 --csi.testvolumeexpandsize 805306369 \
-        --csi.testvolumeparameters "$work/parameters.yaml" --csi.testvolumemutableparameters "$published/mutable-parameters.yaml" \
-        --csi.secrets "$work/secrets.yaml" --csi.checkpathcmd "$work/check.sh" --csi.testnodevolumeattachlimit=true \
-        --ginkgo.json-report "$work/report.json" --ginkgo.no-color >"$work/sanity.log" 2>&1; then
-        sed -n '/\[FAIL\]/,$p' "$work/sanity.log" | tail -60
-        grep -B2 -A25 '• \[FAILED\]' "$work/sanity.log" | head -150 || true
-        echo "the server's last words:"
-        tail -30 "$work/server.log"
-        echo "conformance: $name: FAILED"
-        [ -n "${CONFORMANCE_KEEP:-}" ] && cp "$work/sanity.log" "$work/server.log" "$CONFORMANCE_KEEP/"
-        return 1
-    fi
-    # Which specs did not run, against the list of those that may.
-    local skipped unexpected
-    skipped=$(jq -r '.[].SpecReports[] | select(.LeafNodeType == "It" and (.State == "skipped" or .State == "pending"))
-        | ((.ContainerHierarchyTexts // []) + [.LeafNodeText]) | join(" ")' "$work/report.json")
-    unexpected=$(grep -vxFf <(sed 's/ *#.*//' "$skips") <<<"$skipped" | grep . || true)
-    if [ -n "$unexpected" ]; then
-        echo "conformance: $name: skipped what $skips does not allow:"
-        echo "$unexpected"
-        return 1
-    fi
+    write_secrets_and_check
+    run_sanity "$name" --csi.testvolumeaccesstype "$access" --csi.testvolumemutableparameters "$published/mutable-parameters.yaml" \
+        --csi.testnodevolumeattachlimit=true || return 1
     local left
     left=$("$binary" orphans list --output json --socket "$socket" | tr -d ' \n')
     "$binary" pool delete default --socket "$socket" --quiet || {
@@ -127,11 +143,40 @@ CHECK
         echo "conformance: $name: loop devices are left"
         return 1
     fi
-    if grep -q 'marker-of-' "$work/server.log"; then
-        echo "conformance: $name: a secret reached the log"
+    echo "conformance: $name: $(grep -E '^Ran [0-9]+ of' "$work/sanity.log"); $(tail -40 "$work/sanity.log" | grep -oE '[0-9]+ Passed \| .*'); orphans ${left:0:60} ($((SECONDS - start)) s)"
+    cleanup
+}
+
+# The Delphix driver, its simulated DCT and an NFS server; inside the user-mode kernel only.
+run_delphix() {
+    local start=$SECONDS sockets simulator=${OFFSHOOT_DCT_SIM:-$(dirname "$binary")/offshoot-dct-sim} left
+    work=$(mktemp -d "${TMPDIR:-/var/tmp}/offshoot-conformance.XXXXXX")
+    mkdir "$work/mnt"
+    tests/uml/nfs-server.sh /srv/exports 1G
+    "$simulator" --data /srv/exports --seed demo --export exportfs --job 0 --listen 127.0.0.1:8443 --key-file "$work/key" --ca-out "$work/ca.pem" \
+        --output json >"$work/dct.json" 2>>"$work/server.log" &
+    servers+=($!)
+    for _ in $(seq 100); do [ -s "$work/dct.json" ] && break || sleep 0.1; done
+    printf '[[dct]]\nname = "sim"\nurl = "%s"\nkey-file = "%s"\nca-file = "%s"\n[dct.timing]\npoll-first = "20ms"\n' \
+        "$(jq -r .url "$work/dct.json")" "$work/key" "$work/ca.pem" >"$work/dct.toml"
+    "$binary" delphix serve --endpoint "$work/csi.sock" --dct-config "$work/dct.toml" --node-id conformance --node-address 127.0.0.1 \
+        --max-volumes-per-node 8 --log-level warn >>"$work/server.log" 2>&1 &
+    servers+=($!)
+    for _ in $(seq 100); do [ -S "$work/csi.sock" ] && break || sleep 0.1; done
+    sockets=(--csi.endpoint "$work/csi.sock")
+    echo "source: demo" >"$work/parameters.yaml"
+    write_secrets_and_check
+    run_sanity delphix --csi.testvolumeaccesstype mount --csi.testnodevolumeattachlimit=true || return 1
+    left=$("$binary" tree --output json --socket "$work/csi.sock" | jq -c '[.. | .id? // empty]')
+    if [ "$left" != "[]" ] || grep -q ' nfs' /proc/self/mounts; then
+        echo "conformance: delphix: left are $left and $(grep -c ' nfs' /proc/self/mounts) mounts"
         return 1
     fi
-    echo "conformance: $name: $(grep -E '^Ran [0-9]+ of' "$work/sanity.log"); $(tail -40 "$work/sanity.log" | grep -oE '[0-9]+ Passed \| .*'); orphans ${left:0:60} ($((SECONDS - start)) s)"
+    if grep -qF "$(cat "$work/key")" "$work/server.log"; then
+        echo "conformance: delphix: the API key reached the log"
+        return 1
+    fi
+    echo "conformance: delphix: $(grep -E '^Ran [0-9]+ of' "$work/sanity.log"); $(tail -40 "$work/sanity.log" | grep -oE '[0-9]+ Passed \| .*') ($((SECONDS - start)) s)"
     cleanup
 }
 
@@ -147,4 +192,13 @@ for line in "${cases[@]}"; do
         run_case "$name" "$pool" "$access" "$parameters" "$roles" || { failed=1; cleanup; }
     fi
 done
+if [ $# = 0 ] || [[ " $* " == *" delphix "* ]]; then
+    if [ -e /run/offshoot-uml ]; then
+        run_delphix || { failed=1; cleanup; }
+    else
+        tests/uml/run.sh --mem 2G --limit 420 --module nfsd --module nfsv3 --module nfsv4 -- env TMPDIR=/tmp CSI_SANITY="$sanity" \
+            OFFSHOOT_BINARY="$(realpath "$binary")" OFFSHOOT_DCT_SIM="$(realpath "$(dirname "$binary")/offshoot-dct-sim")" \
+            scripts/conformance.sh delphix || failed=1
+    fi
+fi
 [ "$failed" = 0 ] || exit 1

@@ -40,8 +40,9 @@ e2e)
 # pgbench and the contributed extensions come with the server's own package.
 demo) packages+=(postgresql) ;;
 test)
-    # kmod and iproute2 are for tests/uml; the user-mode kernel's modules are of no use without the first.
-    packages+=(attr iproute2 jq kmod user-mode-linux)
+    # kmod and iproute2 are for tests/uml; the user-mode kernel's modules are of no use without the first. The NFS server runs in
+    # there, and so does PostgreSQL on its exports.
+    packages+=(attr curl iproute2 jq kmod nfs-kernel-server postgresql rpcbind user-mode-linux)
     cargo_tools=("cargo-nextest $nextest" "cargo-deny $deny")
     go_tools=yes
     ;;
@@ -60,6 +61,7 @@ installed() { # PACKAGE
 }
 
 missing=()
+quiet=()
 for package in "${packages[@]}"; do
     installed "$package" || missing+=("$package")
 done
@@ -78,6 +80,15 @@ if [ ${#missing[@]} -gt 0 ]; then
         # dpkg would ask about a configuration file that is there before its package.
         apt+=(-o Dpkg::Options::=--force-confold)
     fi
+    # An NFS server and a port mapper are wanted as programs. This keeps the machine from starting them, now and at boot.
+    if [[ " ${missing[*]} " = *" nfs-kernel-server "* ]]; then
+        if [ ! -e /usr/sbin/policy-rc.d ]; then
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
+        quiet=(nfs-server.service rpcbind.service rpcbind.socket nfs-blkmap.service)
+    fi
     say "installing ${missing[*]}"
     # The package lists may be absent or old: they are fetched only when the first try fails.
     if ! "${apt[@]}" "${missing[@]}" >/dev/null 2>&1; then
@@ -85,6 +96,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         apt-get -qq -o DPkg::Lock::Timeout=300 update || fail "apt-get update failed: check DNS and /etc/apt"
         "${apt[@]}" "${missing[@]}" >/dev/null || fail "apt-get could not install ${missing[*]}"
     fi
+    if [ ${#quiet[@]} -gt 0 ] && command -v systemctl >/dev/null; then systemctl --quiet disable "${quiet[@]}" 2>/dev/null || true; fi
 fi
 
 tools=${OFFSHOOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/offshoot}/tools
