@@ -8,6 +8,7 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use offshoot::cli::{Cli, Plugin};
+use offshoot::delphix::param_docs as delphix;
 use offshoot::metrics::table;
 use offshoot::volume::params::{DOCS, Place};
 
@@ -161,6 +162,28 @@ fn the_page_of_parameters_is_the_table_that_parsing_asks() {
         writeln!(page, "| {} |", row.join(" | ")).unwrap();
     }
     check("parameters.md", &page);
+}
+
+#[test]
+fn the_page_of_delphix_parameters_is_the_table_that_parsing_asks() {
+    let mut page = format!("# Parameters of the Delphix driver\n\n{MADE}");
+    page += "What a StorageClass or a VolumeSnapshotClass of the driver `delphix.csi.offshoot.dev` may say. A key that is not known is\n\
+             refused. Kubernetes' own keys (`csi.storage.k8s.io/…`) are accepted everywhere. How to use them is in\n\
+             [install](install.md); what was verified, and how, in [limits](limits.md).\n\n\
+             | key | values | default | where | meaning |\n| --- | --- | --- | --- | --- |\n";
+    for doc in delphix::DOCS {
+        let places: Vec<_> = doc.places.iter().map(|place| place_name(*place)).collect();
+        let key = format!("`{}`", doc.key);
+        let row = [&key, doc.values, doc.default, &places.join(", "), doc.meaning].map(cell);
+        writeln!(page, "| {} |", row.join(" | ")).unwrap();
+    }
+    page += "\n## Annotations of the vendor's driver\n\n\
+             With `--vendor-annotations`, these annotations of a claim are stronger than its StorageClass.\n\n\
+             | annotation | parameter |\n| --- | --- |\n";
+    for (annotation, parameter) in delphix::ANNOTATIONS {
+        writeln!(page, "| `{annotation}` | `{parameter}` |").unwrap();
+    }
+    check("../delphix/parameters.md", &page);
 }
 
 fn place_name(place: Place) -> &'static str {
