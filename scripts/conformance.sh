@@ -166,7 +166,7 @@ run_delphix() {
     sockets=(--csi.endpoint "$work/csi.sock")
     echo "source: demo" >"$work/parameters.yaml"
     write_secrets_and_check
-    run_sanity delphix --csi.testvolumeaccesstype mount --csi.testnodevolumeattachlimit=true || return 1
+    run_sanity delphix --csi.testvolumeaccesstype mount || return 1
     left=$("$binary" tree --output json --socket "$work/csi.sock" | jq -c '[.. | .id? // empty]')
     if [ "$left" != "[]" ] || grep -q ' nfs' /proc/self/mounts; then
         echo "conformance: delphix: left are $left and $(grep -c ' nfs' /proc/self/mounts) mounts"

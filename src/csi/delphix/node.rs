@@ -14,10 +14,12 @@ use crate::proto::csi::node_service_capability::{Rpc as CanRpc, Type};
 use crate::proto::csi::*;
 use crate::service::api::VolumeUsed;
 
-/// Everything that the node service can do. EXPAND_VOLUME is not among it: an export has no size to follow.
-const CAN: [Can; 6] = [
+/// Everything that the node service can do. An export has no size to follow, so expanding does nothing, and the controller
+/// never asks for it.
+const CAN: [Can; 7] = [
     Can::StageUnstageVolume,
     Can::GetVolumeStats,
+    Can::ExpandVolume,
     Can::VolumeCondition,
     Can::SingleNodeMultiWriter,
     Can::GetVolumeHealth,
