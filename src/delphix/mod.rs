@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod id;
+pub mod node;
 pub mod param_docs;
 pub mod params;
 
