@@ -160,7 +160,7 @@ mod serve;
 mod values;
 
 pub use controller::{AgentsFrom, ControllerConfig, ControllerOptions, KeysFrom};
-pub use delphix::{DelphixConfig, DelphixOptions, DelphixNode};
+pub use delphix::{DelphixConfig, DelphixNode, DelphixOptions};
 pub use node::{
     DEFAULT_AGENT_LISTEN, DEFAULT_ENROL_DIR, DEFAULT_ENROL_PORT, Identity, NodeConfig, NodeOptions,
 };

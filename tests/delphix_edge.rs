@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 #[path = "kernel/calls.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with tests of the local driver, which use the rest of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with tests of the local driver, which use the rest of it"
+)]
 mod calls;
 
 use std::path::{Path, PathBuf};
@@ -118,7 +122,10 @@ async fn a_volume_goes_from_an_engine_to_a_pod_and_back_and_leaves_nothing() {
 
     let context = world.publish(&id, NODE).await.unwrap().publish_context;
     assert_eq!(context["server"], ENGINE);
-    assert!(context.keys().all(|key| ["server", "path", "nfsVersion"].contains(&key.as_str())), "{context:?}");
+    assert!(
+        context.keys().all(|key| ["server", "path", "nfsVersion"].contains(&key.as_str())),
+        "{context:?}"
+    );
     world.fake.export(ENGINE.parse().unwrap(), &context["path"], true);
     let stage = pb::NodeStageVolumeRequest {
         volume_id: id.clone(),
@@ -202,7 +209,8 @@ async fn what_cannot_be_had_is_refused_with_the_code_that_its_caller_acts_on() {
 async fn a_role_says_who_it_is_what_it_can_and_how_its_dct_does() {
     let world = World::new().await;
     let client = &world.client;
-    let info = client.identity.clone().get_plugin_info(pb::GetPluginInfoRequest {}).await.unwrap().into_inner();
+    let info =
+        client.identity.clone().get_plugin_info(pb::GetPluginInfoRequest {}).await.unwrap().into_inner();
     assert_eq!(info.name, DRIVER);
     assert!(client.ready().await.unwrap());
     let node = client.node.clone().node_get_info(pb::NodeGetInfoRequest {}).await.unwrap().into_inner();

@@ -3,7 +3,14 @@
 //!
 //! The driver, the simulated DCT, the NFS server and its client in the kernel, and PostgreSQL are all real; they run in a
 //! user-mode kernel (tests/uml), since neither a container nor the machine that builds has an NFS server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 #[path = "kernel/calls.rs"]
 #[allow(dead_code, reason = "shared with tests of the local driver, which use the rest of it")]
@@ -46,7 +53,14 @@ impl Pod {
             volume_capability: Some(capability("")),
             ..Default::default()
         };
-        Ok(self.client.controller.clone().controller_publish_volume(request).await?.into_inner().publish_context)
+        Ok(self
+            .client
+            .controller
+            .clone()
+            .controller_publish_volume(request)
+            .await?
+            .into_inner()
+            .publish_context)
     }
 
     async fn mount(&self, context: BTreeMap<String, String>) -> Answer<()> {
@@ -119,7 +133,11 @@ fn postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it()
         let guest = Guest::start();
         let source = guest.source_dir();
         Postgres::make(&source);
-        on_source(&guest, &source, "create table rows(n serial, name text); insert into rows(name) values ('first')");
+        on_source(
+            &guest,
+            &source,
+            "create table rows(n serial, name text); insert into rows(name) values ('first')",
+        );
         let client = Client::new(&guest.socket());
         for version in ["4", "3"] {
             life(&guest, &client, &source, version).await;
@@ -148,7 +166,10 @@ async fn life(guest: &Guest, client: &Client, source: &Path, version: &str) {
     let begun = Instant::now();
     let created = client.create(&new_volume(&format!("db-{version}"), version)).await.unwrap();
     let volume = created.volume_id;
-    assert_eq!(client.create(&new_volume(&format!("db-{version}"), version)).await.unwrap().volume_id, volume);
+    assert_eq!(
+        client.create(&new_volume(&format!("db-{version}"), version)).await.unwrap().volume_id,
+        volume
+    );
     let pod = Pod::new(client, &volume, &format!("db-{version}"));
     let context = pod.up().await;
     let mounted = nfs_mounts().pop().unwrap();
@@ -174,7 +195,10 @@ async fn life(guest: &Guest, client: &Client, source: &Path, version: &str) {
     database.stop();
     pod.down().await;
 
-    let copy = NewVolume { source: calls::from_snapshot(&snapshot), ..new_volume(&format!("copy-{version}"), version) };
+    let copy = NewVolume {
+        source: calls::from_snapshot(&snapshot),
+        ..new_volume(&format!("copy-{version}"), version)
+    };
     let copy = client.create(&copy).await.unwrap().volume_id;
     let beside = Pod::new(client, &copy, &format!("copy-{version}"));
     beside.up().await;
@@ -237,8 +261,11 @@ async fn a_server_that_dies_and_comes_back(guest: &Guest, client: &Client) {
     assert!(database.rows().ends_with("calm stubborn"), "{}", database.rows());
     database.stop();
     until("figures again", || {
-        run(env!("CARGO_BIN_EXE_offshoot"), &["volume", "list", "-q", "--socket", &guest.socket().display().to_string()])
-            .contains(&volume)
+        run(
+            env!("CARGO_BIN_EXE_offshoot"),
+            &["volume", "list", "-q", "--socket", &guest.socket().display().to_string()],
+        )
+        .contains(&volume)
     });
     pod.down().await;
     client.delete(&volume).await.unwrap();
@@ -252,7 +279,11 @@ async fn a_server_that_stays_dead(guest: &Guest, client: &Client) {
     run("/usr/sbin/rpc.nfsd", &["0"]);
     let begun = Instant::now();
     pod.unmount().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(60), "a dead server held the node up: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "a dead server held the node up: {:?}",
+        begun.elapsed()
+    );
     assert!(nfs_mounts().is_empty(), "{:?}", nfs_mounts());
     assert!(guest.log().contains("unmounting by force"));
     drop(held);

@@ -117,7 +117,8 @@ async fn driver(config: &DelphixConfig, metrics: &Arc<Metrics>) -> Result<Driver
         // Kubernetes gives a pod its own name as that of its host.
         let pod = std::env::var("HOSTNAME").ok();
         let claims = Arc::new(Claims::new(&found, &config.server.driver_name, pod.as_deref()));
-        wishes.annotations = config.vendor_annotations.then(|| claims.clone() as Arc<dyn delphix::Annotations>);
+        wishes.annotations =
+            config.vendor_annotations.then(|| claims.clone() as Arc<dyn delphix::Annotations>);
         wishes.tell = config.claim_events.then(|| claims as Arc<dyn delphix::Tell>);
     }
     Ok(Driver::new(&config.server.driver_name, &cluster, dcts, wishes))
@@ -187,7 +188,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("dct.toml");
         let write = |text: &str| std::fs::write(&file, text).unwrap();
-        write("[[dct]]\nname = \"a\"\nurl = \"https://dct.example\"\nkey-file = \"/k\"\ninsecure-skip-verify = true\n");
+        write(
+            "[[dct]]\nname = \"a\"\nurl = \"https://dct.example\"\nkey-file = \"/k\"\ninsecure-skip-verify = true\n",
+        );
         assert!(format!("{:#}", connections(&file, false).unwrap_err()).contains("--allow-insecure-dct"));
         assert_eq!(connections(&file, true).unwrap().dcts.len(), 1);
         write("cluster = \"c\"\n");

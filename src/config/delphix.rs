@@ -87,8 +87,11 @@ impl DelphixOptions {
         }
         let server = self.take_server(&mut file);
         let addresses = if self.node_address.is_empty() { file.node_address } else { self.node_address };
-        if let Some(bad) = addresses.iter().find(|address| address.is_unspecified() || address.is_multicast()) {
-            bail!("node-address: {bad} is no address of a node; give the one from which it reaches the engines");
+        if let Some(bad) = addresses.iter().find(|address| address.is_unspecified() || address.is_multicast())
+        {
+            bail!(
+                "node-address: {bad} is no address of a node; give the one from which it reaches the engines"
+            );
         }
         Ok(DelphixConfig {
             server,
@@ -119,7 +122,8 @@ mod tests {
         let plain = DelphixOptions::default().resolve(file("node-id = \"n1\"")).unwrap();
         assert_eq!(plain.server.driver_name, DEFAULT_DELPHIX_NAME);
         assert!(!plain.allow_insecure && !plain.vendor_annotations && !plain.claim_events);
-        let named = DelphixOptions::default().resolve(file("driver-name = \"x.example\"\nvendor-annotations = true"));
+        let named =
+            DelphixOptions::default().resolve(file("driver-name = \"x.example\"\nvendor-annotations = true"));
         let named = named.unwrap();
         assert_eq!((named.server.driver_name.as_str(), named.vendor_annotations), ("x.example", true));
     }

@@ -8,9 +8,9 @@ use super::{Edge, answer, parse, render};
 use crate::proto::csi::controller_server::Controller;
 use crate::proto::csi::*;
 use crate::service::api;
+use crate::volume::Result as Outcome;
 use crate::volume::names::{check_name, check_node_id};
 use crate::volume::params::{CreateParams, MutableParams, SnapshotParams};
-use crate::volume::Result as Outcome;
 
 /// A checked request for a new volume.
 pub(super) fn new_volume(request: CreateVolumeRequest) -> Outcome<api::CreateVolume> {

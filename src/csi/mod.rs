@@ -18,8 +18,8 @@ mod render;
 pub mod agent;
 mod controller;
 mod copies;
-pub mod delphix;
 mod copies_render;
+pub mod delphix;
 
 mod group;
 mod identity;

@@ -138,8 +138,9 @@ impl Node for Edge {
         let NodeGetStorageHealthRequest { secrets: _ } = request.into_inner();
         let done = async {
             let pools = self.service()?.storage_health().await;
-            let findings =
-                pools.iter().flat_map(|(pool, faults)| faults.iter().map(move |fault| finding("pool", pool, fault)));
+            let findings = pools
+                .iter()
+                .flat_map(|(pool, faults)| faults.iter().map(move |fault| finding("pool", pool, fault)));
             Ok(NodeGetStorageHealthResponse { backend_health: findings.collect() })
         };
         answer(Rpc::NodeGetStorageHealth, done.await)

@@ -138,11 +138,13 @@ impl Guest {
 
     /// Asks the DCT itself, as its other users do.
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
-        let key = format!("Authorization: apk {}", std::fs::read_to_string(self.dir.join("key")).unwrap().trim());
+        let key =
+            format!("Authorization: apk {}", std::fs::read_to_string(self.dir.join("key")).unwrap().trim());
         let ca = self.dir.join("ca.pem").display().to_string();
         let url = format!("{}/dct/v3{path}", self.dct["url"].as_str().unwrap());
         let body = body.map(|body| body.to_string());
-        let mut args = vec!["--cacert", &ca, "-H", &key, "-X", method, "-H", "Content-Type: application/json", &url];
+        let mut args =
+            vec!["--cacert", &ca, "-H", &key, "-X", method, "-H", "Content-Type: application/json", &url];
         if let Some(body) = &body {
             args.extend(["-d", body]);
         }
@@ -203,15 +205,23 @@ pub struct Postgres {
 }
 
 fn program(name: &str) -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("scripts/setup.sh test installs PostgreSQL");
-    let mut found: Vec<PathBuf> = versions.map(|entry| entry.unwrap().path().join("bin").join(name)).collect();
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").expect("scripts/setup.sh test installs PostgreSQL");
+    let mut found: Vec<PathBuf> =
+        versions.map(|entry| entry.unwrap().path().join("bin").join(name)).collect();
     found.sort();
     found.pop().unwrap()
 }
 
 fn as_postgres(name: &str) -> Command {
     let mut command = Command::new(program(name));
-    command.uid(POSTGRES).gid(POSTGRES).current_dir("/").env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin");
+    command
+        .uid(POSTGRES)
+        .gid(POSTGRES)
+        .current_dir("/")
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/bin:/bin");
     command
 }
 
@@ -227,7 +237,14 @@ impl Postgres {
         }
         std::os::unix::fs::chown(dir, Some(POSTGRES), Some(POSTGRES)).unwrap();
         let out = as_postgres("initdb")
-            .args(["--auth=trust", "--no-sync", "--no-locale", "--encoding=UTF8", "--username=postgres", "--pgdata"])
+            .args([
+                "--auth=trust",
+                "--no-sync",
+                "--no-locale",
+                "--encoding=UTF8",
+                "--username=postgres",
+                "--pgdata",
+            ])
             .arg(dir)
             .output()
             .unwrap();
@@ -241,7 +258,16 @@ impl Postgres {
         let server = as_postgres("postgres")
             .arg("-D")
             .arg(dir)
-            .args(["-p", &port.to_string(), "-k", "/tmp", "-c", "listen_addresses=", "-c", "shared_buffers=8MB"])
+            .args([
+                "-p",
+                &port.to_string(),
+                "-k",
+                "/tmp",
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "shared_buffers=8MB",
+            ])
             .args(["-c", "max_connections=5", "-c", "autovacuum=off", "-c", "logging_collector=off"])
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(log)
@@ -255,7 +281,9 @@ impl Postgres {
     /// A client that runs one statement.
     pub fn psql(&self, statement: &str) -> Command {
         let mut command = as_postgres("psql");
-        command.args(["-h", "/tmp", "-p", &self.port, "-U", "postgres", "-d", "postgres", "-AtqX", "-c", statement]);
+        command.args([
+            "-h", "/tmp", "-p", &self.port, "-U", "postgres", "-d", "postgres", "-AtqX", "-c", statement,
+        ]);
         command
     }
 

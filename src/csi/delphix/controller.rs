@@ -254,8 +254,7 @@ impl Controller for DelphixEdge {
         let done = async {
             parse::filter_ids(&source_volume_id, &snapshot_id)?;
             let filter = api::SnapshotFilter { volume: source_volume_id, snapshot: snapshot_id };
-            let page =
-                self.driver()?.list_snapshots(&filter, &starting_token, entries(max_entries)).await?;
+            let page = self.driver()?.list_snapshots(&filter, &starting_token, entries(max_entries)).await?;
             let entry =
                 |snapshot| list_snapshots_response::Entry { snapshot: Some(render::snapshot(snapshot)) };
             Ok(ListSnapshotsResponse {

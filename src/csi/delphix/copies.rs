@@ -59,8 +59,7 @@ impl DataCopies for DelphixEdge {
         let GetLineageRequest { id, max_entries, starting_token, skip_usage: _ } = request.into_inner();
         let done = async {
             let of = if id.is_empty() { None } else { Some(parse::id("id", id)?) };
-            let page =
-                self.driver()?.lineage(of.as_deref(), &starting_token, entries(max_entries)).await?;
+            let page = self.driver()?.lineage(of.as_deref(), &starting_token, entries(max_entries)).await?;
             Ok(GetLineageResponse {
                 nodes: page.entries.iter().map(render::node).collect(),
                 next_token: page.next,

@@ -1,10 +1,8 @@
 //! From what the use cases on a DCT answer to the wire's messages.
 
 use super::super::render::{number, timestamp};
-use crate::delphix::api::{
-    EngineStatus, LineageEntry, LineageObject, SnapshotInfo, SourceRef, VolumeInfo,
-};
 use crate::backend::Severity;
+use crate::delphix::api::{EngineStatus, LineageEntry, LineageObject, SnapshotInfo, SourceRef, VolumeInfo};
 use crate::proto::csi as pb;
 use crate::proto::offshoot as own;
 use crate::proto::offshoot::lineage_node::{Kind, State};

@@ -110,6 +110,8 @@ fn silence(mount: &NfsMount) -> Fault {
     Fault {
         severity: Severity::Inaccessible,
         reason: SILENT,
-        message: format!("the NFS server{server} does not answer: look at the engine and at the network to it"),
+        message: format!(
+            "the NFS server{server} does not answer: look at the engine and at the network to it"
+        ),
     }
 }

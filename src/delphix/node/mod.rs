@@ -127,7 +127,10 @@ impl Inner {
         if fresh {
             return Ok(Busy { inner: self.clone(), volume: volume.to_owned() });
         }
-        Err(Error::new(Kind::Busy, format!("another call about volume {volume} runs on this node: ask again")))
+        Err(Error::new(
+            Kind::Busy,
+            format!("another call about volume {volume} runs on this node: ask again"),
+        ))
     }
 
     /// Runs a call as a task of its own, alone for its volume: a caller that hangs up cancels the waiting only.

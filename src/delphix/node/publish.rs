@@ -86,7 +86,8 @@ impl Inner {
 
     async fn show(&self, request: &Publish, read_only: bool) -> Result<()> {
         let (host, target) = (self.host.clone(), request.target.clone());
-        let made = blocking(move || host.make_target(&target, FileKind::Directory).map_err(target_error)).await?;
+        let made =
+            blocking(move || host.make_target(&target, FileKind::Directory).map_err(target_error)).await?;
         let (source, target) = (request.stage.staging.clone(), request.target.clone());
         let bound = self.slow.run(&request.stage.volume, "binding", self.limits.mount, move |host| {
             Ok(host.bind(&source, &target, read_only)?)

@@ -59,7 +59,10 @@ impl Slow {
             let _nobody_waits_any_more = send.send(result);
         });
         if let Err(error) = thread {
-            return Err(Error::new(Kind::Unavailable, format!("cannot start a thread for the {what}: {error}")));
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("cannot start a thread for the {what}: {error}"),
+            ));
         }
         match tokio::time::timeout(limit, done).await {
             Ok(Ok(result)) => result,

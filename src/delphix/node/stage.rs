@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::table::{Here, taken};
 use super::{Inner, Node, Stage};
 use crate::host::{Cause, FileKind, HostError, MountSpec, NfsSource, NfsVersion};
-use crate::service::node::mount_flag;
 use crate::service::blocking;
+use crate::service::node::mount_flag;
 use crate::volume::mount_options::{self, NfsPlan};
 use crate::volume::nfs::check_export_path;
 use crate::volume::{AccessType, Error, Kind, Result};
@@ -69,7 +69,10 @@ impl Inner {
         let flags = match &request.capability.access {
             AccessType::Mount { fs: None, flags } => flags,
             AccessType::Mount { fs: Some(fs), .. } => {
-                let why = format!("asks for {}, but the volume is a directory of an NFS server: leave it out", fs.as_str());
+                let why = format!(
+                    "asks for {}, but the volume is a directory of an NFS server: leave it out",
+                    fs.as_str()
+                );
                 return Err(Error::invalid("volume_capability.mount.fs_type", why));
             }
             AccessType::Block => {
@@ -81,7 +84,10 @@ impl Inner {
         let path = said(request, "path")?;
         check_export_path("publish_context.path", path)?;
         // A DCT of before 2025.6 does not say which version the engine used last.
-        let told = request.context.get("nfsVersion").map_or(Some(NfsVersion::V4(None)), |told| NfsVersion::parse(told));
+        let told = request
+            .context
+            .get("nfsVersion")
+            .map_or(Some(NfsVersion::V4(None)), |told| NfsVersion::parse(told));
         let Some(told) = told else {
             return Err(Error::invalid("publish_context.nfsVersion", "is not 3, 4, 4.0, 4.1 or 4.2"));
         };
@@ -91,7 +97,13 @@ impl Inner {
             Err(_) => self.look_up(server).await?,
         };
         let read_only = plan.plan.read_only || request.capability.mode.is_read_only();
-        Ok(Wanted { addresses, path: path.to_owned(), version: plan.version.unwrap_or(told), plan, read_only })
+        Ok(Wanted {
+            addresses,
+            path: path.to_owned(),
+            version: plan.version.unwrap_or(told),
+            plan,
+            read_only,
+        })
     }
 
     async fn look_up(&self, server: &str) -> Result<Vec<IpAddr>> {
@@ -105,7 +117,9 @@ impl Inner {
             false => Ok(all),
             true => Err(Error::new(
                 Kind::Unavailable,
-                format!("the name {server:?} of the NFS server is not known to this node: mend its DNS, or set data-address for the engine"),
+                format!(
+                    "the name {server:?} of the NFS server is not known to this node: mend its DNS, or set data-address for the engine"
+                ),
             )),
         }
     }
@@ -113,7 +127,8 @@ impl Inner {
     /// The staging path must be a directory; kubelet makes it.
     async fn directory(&self, staging: &Path) -> Result<()> {
         let (host, at) = (self.host.clone(), staging.to_owned());
-        let kind = blocking(move || Ok(host.target_kind(&at)?)).await.map_err(|error| error.context(STAGING))?;
+        let kind =
+            blocking(move || Ok(host.target_kind(&at)?)).await.map_err(|error| error.context(STAGING))?;
         let what = match kind {
             Some(FileKind::Directory) => return Ok(()),
             Some(_) => "is not a directory",
@@ -123,10 +138,17 @@ impl Inner {
     }
 
     /// The volume is staged here already: is that what is asked for?
-    fn restage(&self, request: &Stage, wanted: &Wanted, there: Option<&NfsSource>, read_only: bool) -> Result<()> {
+    fn restage(
+        &self,
+        request: &Stage,
+        wanted: &Wanted,
+        there: Option<&NfsSource>,
+        read_only: bool,
+    ) -> Result<()> {
         let differs = |what: &str| {
             let (volume, at) = (&request.volume, request.staging.display());
-            let text = format!("volume_capability: volume {volume} is staged at {at} {what}: unstage it first");
+            let text =
+                format!("volume_capability: volume {volume} is staged at {at} {what}: unstage it first");
             Err(Error::new(Kind::AlreadyExists, text))
         };
         if read_only != wanted.read_only {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Inner;
 use crate::host::{Cause, MountEntry, NfsMount, NfsSource};
-use crate::service::node::{not_empty, still_used};
 use crate::service::blocking;
+use crate::service::node::{not_empty, still_used};
 use crate::volume::{Error, Kind, Result};
 
 /// More mounts than this on top of each other are not taken away in one call.
@@ -56,7 +56,10 @@ impl Inner {
     /// Every other place where the same export is mounted.
     pub(super) async fn elsewhere(&self, source: &NfsSource, but: &[&Path]) -> Result<Vec<NfsMount>> {
         let same = |mount: &NfsMount| {
-            mount.source.as_ref().is_some_and(|other| other.server == source.server && other.path == source.path)
+            mount
+                .source
+                .as_ref()
+                .is_some_and(|other| other.server == source.server && other.path == source.path)
         };
         let mut all = self.table().await?;
         all.retain(|mount| same(mount) && !but.contains(&mount.target.as_path()));
@@ -75,7 +78,8 @@ impl Inner {
                 Here::Export(mount) => self.unmount(volume, &mount).await?,
             }
         }
-        let text = format!("{field}: {} has more than {MAX_STACKED} mounts on top of each other", path.display());
+        let text =
+            format!("{field}: {} has more than {MAX_STACKED} mounts on top of each other", path.display());
         Err(Error::precondition(text))
     }
 
@@ -120,13 +124,14 @@ impl Inner {
             if hide {
                 tracing::warn!(volume, path = %path.display(), export = shown, "programs still use it; detaching it from the tree, its last writes may be lost");
             }
-            let done = self.slow.run(volume, "forced unmounting", self.limits.unmount, move |host| {
-                match host.unmount_dead(&at, hide) {
-                    Ok(_) => Ok(true),
-                    Err(error) if error.cause == Cause::Busy && !hide => Ok(false),
-                    Err(error) => Err(error.into()),
-                }
-            });
+            let done =
+                self.slow.run(volume, "forced unmounting", self.limits.unmount, move |host| {
+                    match host.unmount_dead(&at, hide) {
+                        Ok(_) => Ok(true),
+                        Err(error) if error.cause == Cause::Busy && !hide => Ok(false),
+                        Err(error) => Err(error.into()),
+                    }
+                });
             match done.await {
                 Ok(true) => return Ok(()),
                 Ok(false) => tokio::time::sleep(PAUSE.min(self.limits.force)).await,
@@ -155,8 +160,10 @@ impl Inner {
 
     pub(super) fn plans(
         &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<std::path::PathBuf, crate::volume::mount_options::NfsPlan>>
-    {
+    ) -> std::sync::MutexGuard<
+        '_,
+        std::collections::BTreeMap<std::path::PathBuf, crate::volume::mount_options::NfsPlan>,
+    > {
         self.plans.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

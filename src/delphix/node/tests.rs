@@ -88,11 +88,7 @@ async fn a_volume_is_staged_once_and_shown_to_each_pod_as_it_was_asked_for() {
         bench.node.publish(publish(TARGET)).await.unwrap();
         bench.node.publish(Publish { read_only: true, ..publish(OTHER) }).await.unwrap();
     }
-    let expect = [
-        format!("{STAGING} rw {OLD}"),
-        format!("{TARGET} rw {OLD}"),
-        format!("{OTHER} ro {OLD}"),
-    ];
+    let expect = [format!("{STAGING} rw {OLD}"), format!("{TARGET} rw {OLD}"), format!("{OTHER} ro {OLD}")];
     assert_eq!(bench.shown(), expect);
     let differs = bench.node.publish(publish(OTHER)).await.unwrap_err();
     assert_eq!(differs.kind(), Kind::AlreadyExists);
