@@ -119,7 +119,7 @@ async fn driver(config: &DelphixConfig, metrics: &Arc<Metrics>) -> Result<Driver
         let claims = Arc::new(Claims::new(&found, &config.server.driver_name, pod.as_deref()));
         wishes.annotations =
             config.vendor_annotations.then(|| claims.clone() as Arc<dyn delphix::Annotations>);
-        wishes.tell = config.claim_events.then(|| claims as Arc<dyn delphix::Tell>);
+        wishes.tell = config.claim_events.then_some(claims as Arc<dyn delphix::Tell>);
     }
     Ok(Driver::new(&config.server.driver_name, &cluster, dcts, wishes))
 }

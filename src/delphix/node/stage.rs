@@ -5,7 +5,7 @@
 //! any more, and never mounted over.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::table::{Here, taken};
@@ -221,7 +221,7 @@ fn said<'a>(request: &'a Stage, key: &str) -> Result<&'a str> {
     }
 }
 
-fn explain(error: &HostError, source: &NfsSource, target: &PathBuf) -> Error {
+fn explain(error: &HostError, source: &NfsSource, target: &Path) -> Error {
     let kind = match error.cause {
         Cause::Unreachable => Kind::Unavailable,
         Cause::Denied | Cause::NotFound | Cause::Unsupported => Kind::Precondition,
