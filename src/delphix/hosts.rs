@@ -219,7 +219,11 @@ impl Inner {
             let wanted = change.to_vec();
             let shows = move |of: Option<&Environment>| of.is_none_or(|of| shown(of, &wanted, there));
             match dct.until::<Environment>(environment, "to show who may mount", shows).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    // What is read from now on is newer than what was written, and others may have changed it since.
+                    change.iter().for_each(|entered| known.forget(entered));
+                    return Ok(());
+                }
                 Err(failure) if *failure.fault() == Fault::Lagging => {}
                 Err(failure) => return Err(failure.into()),
             }

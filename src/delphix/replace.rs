@@ -164,7 +164,7 @@ impl Inner {
             use_: Use::Undo,
             claim: record.claim.clone(),
         };
-        let undo = if now == intent.timeflow {
+        let (undo, shows) = if now == intent.timeflow {
             let none = SnapshotParams::default();
             let undo = match self.ensure_bookmark(dct, &intent.undo, &vdb.id, &mark, &none).await {
                 Ok(undo) => undo,
@@ -173,25 +173,29 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            if let Err(failure) = self.put(dct, &vdb, &record, wish, &intent).await {
-                let error = Error::from(failure).context(format!("VDB {} keeps its bytes", vdb.id));
-                return Err(match error.kind().is_final() {
-                    true => self.take_back(dct, &vdb, &intent, error).await,
-                    false => error,
-                });
+            match self.put(dct, &vdb, &record, wish, &intent).await {
+                Ok(shows) => (undo, shows),
+                Err(failure) => {
+                    let error = Error::from(failure).context(format!("VDB {} keeps its bytes", vdb.id));
+                    return Err(match error.kind().is_final() {
+                        true => self.take_back(dct, &vdb, &intent, error).await,
+                        false => error,
+                    });
+                }
             }
-            undo
         } else {
             let found = dct.bookmarks(Filter::eq("name", &intent.undo)).await?;
-            found.into_iter().next().ok_or_else(|| {
+            let Some(undo) = found.into_iter().next() else {
+                dct.untag_vdb(&vdb.id, &[replacing_tag(&intent.write())]).await.map_err(again)?;
                 let text = format!(
-                    "the snapshot {} with the bytes from before is gone: somebody deleted it",
+                    "volume {id} has its new bytes, but the snapshot {} with those from before is gone: somebody deleted it",
                     intent.undo
                 );
-                Error::precondition(text)
-            })?
+                return Err(Error::precondition(text));
+            };
+            (undo, Some(vdb.clone()))
         };
-        if let Some(now) = dct.vdb(&vdb.id).await?.filter(|now| now.enabled == Some(true)) {
+        if let Some(now) = shows.filter(|now| now.enabled == Some(true)) {
             // An engine that refreshes only what is enabled; see `put`.
             self.disable(dct, &now).await.map_err(again)?;
         }
@@ -203,7 +207,7 @@ impl Inner {
         Ok(Replaced { undo, from: wish.from.clone() })
     }
 
-    /// Puts the bytes in place and waits until the VDB shows its new timeflow.
+    /// Puts the bytes in place and waits until the VDB shows its new timeflow: the VDB as it is then.
     async fn put(
         &self,
         dct: &Dct,
@@ -211,7 +215,7 @@ impl Inner {
         record: &Record,
         wish: &Wish,
         intent: &Intent,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Vdb>, Failure> {
         let start = async || match wish.rewind {
             true => dct.rollback(&vdb.id, &wish.point).await,
             false => dct.refresh(&vdb.id, &wish.point).await,
@@ -234,8 +238,7 @@ impl Inner {
         let moved = move |vdb: Option<&Vdb>| {
             gone(vdb) || vdb.is_some_and(|vdb| vdb.current_timeflow_id.as_deref() != Some(&before))
         };
-        dct.until_vdb(&vdb.id, "to show its new timeflow", moved).await?;
-        Ok(())
+        dct.until_vdb(&vdb.id, "to show its new timeflow", moved).await
     }
 
     /// The answer to an attempt that replaced nothing, after what it made is gone.
