@@ -45,7 +45,7 @@ macro_rules! options {
 
             $($own)*
 
-            /// Driver name, as StorageClasses say it [default: csi.offshoot.dev, or delphix.csi.offshoot.dev]
+            /// Driver name, as StorageClasses say it; of `offshoot delphix` it is delphix.csi.offshoot.dev if nothing is said [default: csi.offshoot.dev]
             #[arg(long, env = "OFFSHOOT_DRIVER_NAME", value_name = "NAME")]
             pub driver_name: Option<$crate::config::DriverName>,
 

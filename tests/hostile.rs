@@ -294,7 +294,8 @@ fn no_field_of_the_node_service_can_be_abused() {
 
 #[test]
 fn no_field_of_our_own_service_can_be_abused() {
-    sweep_service("offshoot.v1.DataCopies");
+    // Nothing can be imported into this driver, whatever is asked: no request for that is good.
+    sweep(|rpc| rpc.service() == "offshoot.v1.DataCopies" && rpc != Rpc::ImportVolume);
 }
 
 #[test]

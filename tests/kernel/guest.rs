@@ -195,8 +195,12 @@ impl Drop for Guest {
     }
 }
 
-/// The user of PostgreSQL.
-const POSTGRES: u32 = 999;
+/// The user of PostgreSQL, which its package makes.
+fn postgres_user() -> u32 {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = users.lines().find_map(|line| line.strip_prefix("postgres:x:")).expect("a user postgres");
+    line.split(':').next().unwrap().parse().unwrap()
+}
 
 /// A PostgreSQL on a directory, until it is dropped.
 pub struct Postgres {
@@ -216,8 +220,8 @@ fn program(name: &str) -> PathBuf {
 fn as_postgres(name: &str) -> Command {
     let mut command = Command::new(program(name));
     command
-        .uid(POSTGRES)
-        .gid(POSTGRES)
+        .uid(postgres_user())
+        .gid(postgres_user())
         .current_dir("/")
         .env_clear()
         .env("LC_ALL", "C")
@@ -235,7 +239,8 @@ impl Postgres {
                 false => std::fs::remove_file(path).unwrap(),
             }
         }
-        std::os::unix::fs::chown(dir, Some(POSTGRES), Some(POSTGRES)).unwrap();
+        std::os::unix::fs::chown(dir, Some(postgres_user()), Some(postgres_user())).unwrap();
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         let out = as_postgres("initdb")
             .args([
                 "--auth=trust",
