@@ -84,7 +84,8 @@ fn the_use_cases_know_no_kind_of_backend() {
 #[test]
 fn only_the_client_of_delphix_names_its_library_of_http() {
     none_names("src", &["reqwest"], &["src/backend/delphix"]);
-    let ours = ["crate::service", "crate::host", "crate::store", "crate::csi", "crate::cluster", "crate::delphix"];
+    let ours =
+        ["crate::service", "crate::host", "crate::store", "crate::csi", "crate::cluster", "crate::delphix"];
     none_names("src/backend/delphix", &[ours.as_slice(), &["tonic", "kube::", "k8s_openapi"]].concat(), &[]);
 }
 

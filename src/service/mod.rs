@@ -56,8 +56,8 @@ use crate::volume::record::Millis;
 pub use doctor::{host_checks, state_dir_check};
 pub use group_part::{Gate, GroupPart};
 pub use lookup::Named;
-pub(crate) use pool::blocking;
 pub use orphans::{Orphan, Reaped};
+pub(crate) use pool::blocking;
 pub use progress::Watch;
 pub use send::{Reader, Sending};
 

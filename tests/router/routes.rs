@@ -6,7 +6,7 @@ use offshoot::proto::csi as pb;
 use offshoot::proto::csi::identity_client::IdentityClient;
 use offshoot::proto::offshoot as own;
 use offshoot::volume::{PoolId, VolumeId};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 use crate::nodes::{Cluster, GIB, Wire, capability, create, from, node_of, on, place};
 use crate::script::Scripted;
