@@ -9,6 +9,7 @@ mod copies;
 #[path = "worker/shared.rs"]
 mod shared;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use offshoot::proto::offshoot::DeletePoolRequest;
 use tonic::Code;
 
 use crate::kernel::MIB;
-use crate::kernel::calls::{NewVolume, map};
+use crate::kernel::calls::{NewVolume, from_snapshot, map};
 use crate::kernel::data::{self, Random};
 use shared::LIMIT;
 pub(crate) use shared::Shared;

@@ -1,12 +1,11 @@
 //! Snapshots, copies, what is replaced in place, and groups.
 
-use std::collections::BTreeSet;
-
 use tonic::Code;
 
-use super::{Done, Snapshot, Volume, Worker};
+use super::{Done, Snapshot, Volume, Worker, blocking};
 use crate::kernel::MIB;
 use crate::kernel::calls::{NewVolume, from_snapshot, from_volume, map};
+use crate::kernel::data;
 
 impl Worker {
     /// A snapshot, while its volume is written to where it is mounted.
