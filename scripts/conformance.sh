@@ -168,8 +168,8 @@ run_delphix() {
     write_secrets_and_check
     run_sanity delphix --csi.testvolumeaccesstype mount || return 1
     left=$("$binary" tree --output json --socket "$work/csi.sock" | jq -c '[.. | .id? // empty]')
-    if [ "$left" != "[]" ] || grep -q ' nfs' /proc/self/mounts; then
-        echo "conformance: delphix: left are $left and $(grep -c ' nfs' /proc/self/mounts) mounts"
+    if [ "$left" != "[]" ] || grep -qE ' nfs4? ' /proc/self/mounts; then
+        echo "conformance: delphix: left are $left and $(grep -cE ' nfs4? ' /proc/self/mounts) mounts"
         return 1
     fi
     if grep -qF "$(cat "$work/key")" "$work/server.log"; then

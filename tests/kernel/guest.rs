@@ -45,6 +45,9 @@ pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
     said
 }
 
+/// The address of a machine that is not ours.
+pub const OTHERS: &str = "10.9.9.9";
+
 /// Waits until it is so.
 #[track_caller]
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
@@ -162,9 +165,11 @@ impl Guest {
         environment["hosts"][0]["nfs_addresses"].clone()
     }
 
-    /// Takes every node off the list of those that may mount.
-    pub fn forbid_all(&self) {
-        self.admin(json!({"do": "addresses", "environment": self.seeded("environment"), "addresses": []}));
+    /// Somebody writes over the list of those that may mount: no node is on it any more, and a machine of his is.
+    pub fn overwrite_addresses(&self) {
+        self.admin(
+            json!({"do": "addresses", "environment": self.seeded("environment"), "addresses": [OTHERS]}),
+        );
     }
 
     /// The directory of the dSource's data.
