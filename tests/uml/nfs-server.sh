@@ -22,6 +22,7 @@ mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
 mountpoint -q /run/rpc_pipefs || mount -t rpc_pipefs rpc_pipefs /run/rpc_pipefs
 rpcbind -w
 nfsdcld
-rpc.nfsd 4
+# The times for which an NFSv4 server that starts again waits for its clients; the usual 90 s would be most of a test.
+rpc.nfsd --lease-time 10 --grace-time 10 4
 rpc.mountd
 exportfs -r
