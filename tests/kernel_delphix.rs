@@ -127,9 +127,9 @@ fn nfs_mounts() -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it() {
-    if !here("postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it", "2G", "480") {
+/// A guest with a dSource that holds a database, and its driver's client, for a test that has a user-mode kernel of its own.
+fn in_guest(test: &str, work: impl AsyncFnOnce(&Guest, &Client, &Path)) {
+    if !here(test, "2G", "280") {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -143,23 +143,46 @@ fn postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it()
             "create table rows(n serial, name text); insert into rows(name) values ('first')",
         );
         let client = Client::new(&guest.socket());
-        for version in ["4", "3"] {
-            life(&guest, &client, &source, version).await;
-        }
-        a_node_that_was_taken_off_the_list(&guest, &client).await;
-        a_server_that_dies_and_comes_back(&guest, &client).await;
-        a_server_that_stays_dead(&guest, &client).await;
+        work(&guest, &client, &source).await;
         assert!(client.volumes().await.unwrap().is_empty());
         assert!(client.snapshots().await.unwrap().is_empty());
         assert!(nfs_mounts().is_empty(), "{:?}", nfs_mounts());
-        assert_eq!(
-            guest.nfs_addresses(),
-            serde_json::json!([OTHERS]),
-            "what others put there stays, and ours goes"
-        );
         let key = std::fs::read_to_string(guest.dir.join("key")).unwrap();
         assert!(!guest.log().contains(key.trim()), "the API key reached the log");
     });
+}
+
+#[test]
+fn postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it() {
+    let test = "postgresql_lives_on_a_virtual_database_through_all_that_can_be_done_with_it";
+    in_guest(test, async |guest: &Guest, client: &Client, source: &Path| {
+        for version in ["4", "3"] {
+            life(guest, client, source, version).await;
+        }
+        assert_eq!(guest.nfs_addresses(), serde_json::json!([]));
+    });
+}
+
+#[test]
+fn a_node_that_was_taken_off_the_list_is_refused_until_it_is_published_to_again() {
+    let test = "a_node_that_was_taken_off_the_list_is_refused_until_it_is_published_to_again";
+    in_guest(test, async |guest: &Guest, client: &Client, _: &Path| {
+        taken_off_the_list(guest, client).await;
+        let others = serde_json::json!([OTHERS]);
+        assert_eq!(guest.nfs_addresses(), others, "what others put there stays, and ours goes");
+    });
+}
+
+#[test]
+fn a_server_that_dies_and_comes_back_costs_a_writer_nothing_but_time() {
+    let test = "a_server_that_dies_and_comes_back_costs_a_writer_nothing_but_time";
+    in_guest(test, async |guest: &Guest, client: &Client, _: &Path| dies_and_comes_back(guest, client).await);
+}
+
+#[test]
+fn a_server_that_stays_dead_holds_no_call_for_long() {
+    let test = "a_server_that_stays_dead_holds_no_call_for_long";
+    in_guest(test, async |guest: &Guest, client: &Client, _: &Path| stays_dead(guest, client).await);
 }
 
 /// Changes what the dSource holds, as its owner does, and has the engine take a snapshot of it.
@@ -231,7 +254,7 @@ async fn life(guest: &Guest, client: &Client, source: &Path, version: &str) {
     println!("NFS version {version}: a whole life in {:.1} s", begun.elapsed().as_secs_f64());
 }
 
-async fn a_node_that_was_taken_off_the_list(guest: &Guest, client: &Client) {
+async fn taken_off_the_list(guest: &Guest, client: &Client) {
     let volume = client.create(&new_volume("forbidden", "4")).await.unwrap().volume_id;
     let pod = Pod::new(client, &volume, "forbidden");
     let context = pod.attach().await.unwrap();
@@ -252,7 +275,7 @@ async fn a_node_that_was_taken_off_the_list(guest: &Guest, client: &Client) {
     client.delete(&volume).await.unwrap();
 }
 
-async fn a_server_that_dies_and_comes_back(guest: &Guest, client: &Client) {
+async fn dies_and_comes_back(guest: &Guest, client: &Client) {
     let volume = client.create(&new_volume("restart", "4")).await.unwrap().volume_id;
     let pod = Pod::new(client, &volume, "restart");
     pod.up().await;
@@ -271,6 +294,7 @@ async fn a_server_that_dies_and_comes_back(guest: &Guest, client: &Client) {
     let found = health.volume_health.unwrap().health_statuses;
     assert_eq!(found[0].reason, "ServerSilent", "{found:?}");
     run("/usr/sbin/rpc.nfsd", &["4"]);
+    println!("the server is back");
     assert!(writer.wait().unwrap().success(), "a hard mount waits and loses nothing");
     assert!(database.rows().ends_with("calm stubborn"), "{}", database.rows());
     database.stop();
@@ -285,12 +309,13 @@ async fn a_server_that_dies_and_comes_back(guest: &Guest, client: &Client) {
     client.delete(&volume).await.unwrap();
 }
 
-async fn a_server_that_stays_dead(guest: &Guest, client: &Client) {
+async fn stays_dead(guest: &Guest, client: &Client) {
     let volume = client.create(&new_volume("dead", "4")).await.unwrap().volume_id;
     let pod = Pod::new(client, &volume, "dead");
     pod.up().await;
     let held = std::fs::File::open(pod.target.join("PG_VERSION")).unwrap();
     run("/usr/sbin/rpc.nfsd", &["0"]);
+    println!("the server is dead");
     let begun = Instant::now();
     pod.unmount().await.unwrap();
     assert!(
@@ -298,10 +323,13 @@ async fn a_server_that_stays_dead(guest: &Guest, client: &Client) {
         "a dead server held the node up: {:?}",
         begun.elapsed()
     );
+    println!("unmounted after {:?}", begun.elapsed());
     assert!(nfs_mounts().is_empty(), "{:?}", nfs_mounts());
     assert!(guest.log().contains("unmounting by force"));
-    drop(held);
     run("/usr/sbin/rpc.nfsd", &["4"]);
+    println!("the server is back");
+    drop(held);
     pod.detach().await.unwrap();
+    println!("detached");
     client.delete(&volume).await.unwrap();
 }
