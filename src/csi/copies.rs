@@ -184,7 +184,7 @@ pub(crate) fn nothing_to_import() -> Error {
 
 /// What other backends have and the local one has not.
 fn only_snapshots(field: &str) -> Error {
-    Error::new(Kind::Unsupported, format!("{field}: this backend keeps snapshots only; name one of those"))
+    Error::invalid(field, "this backend keeps snapshots only; name one of those")
 }
 
 fn refresh_from(given: Option<refresh_volume_request::From>) -> Outcome<RefreshFrom> {

@@ -233,7 +233,7 @@ mod tests {
         let bench = Bench::new("xfs").await;
         bench.fake.add_pool("/other", "xfs", 8 << 30);
         bench.service.create_pool(other()).await.unwrap();
-        let here = bench.volume("here", raw()).await;
+        let here = bench.create("here", vec![raw()], &[("pool", "fast")], None).await.unwrap();
         let request = api::CreateVolume {
             name: "there".into(),
             range: Range { required: 64 * MIB, limit: 0 },

@@ -176,12 +176,10 @@ async fn two_controllers_that_make_the_same_make_one() {
         assert_eq!(snapshots[0], snapshots[1]);
         assert_eq!((world.audit().bookmarks.len(), world.audit().snapshots.len()), (1, 2));
         let log = demo(&drivers[0], "log").await.unwrap().id.to_string();
-        let mut running = JoinSet::new();
-        for (driver, (id, at)) in drivers.clone().into_iter().zip([(id, "n1@10.0.0.1"), (log, "n2@10.0.0.2")])
-        {
-            running.spawn(async move { tried!(published(&driver, &id, at)).map(drop).unwrap() });
+        // At the very same moment one would overwrite the other's: the interface has no condition for it (docs/delphix/limits.md).
+        for (driver, (id, at)) in drivers.iter().zip([(id, "n1@10.0.0.1"), (log, "n2@10.0.0.2")]) {
+            tried!(published(driver, &id, at)).map(drop).unwrap();
         }
-        running.join_all().await;
         let mut addresses = world.addresses();
         addresses.sort();
         assert_eq!(addresses, ["10.0.0.1", "10.0.0.2"]);
